@@ -1,0 +1,141 @@
+"""What the terminal shows of a run: what it is about to do, one progress bar, a closing table of before and after.
+
+In a log file: a line now and then, no control characters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import torch
+from rich import progress
+from rich.console import Console, RenderableType
+from rich.table import Table
+from transformers import TrainerCallback
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+    from llmrl.hardware import Hardware
+    from llmrl.params import Settings
+
+GIB = 2**30
+LINE_EVERY = 30.0  # seconds between two lines in a log file
+
+
+def memory_gib() -> float:
+    """Memory in use: reserved by torch on a GPU, the process's resident set otherwise."""
+    taken = torch.cuda.memory_reserved() if torch.cuda.is_available() else psutil.Process().memory_info().rss
+    return round(taken / GIB, 2)
+
+
+class Terminal:
+    """The screen, and a plain copy of it in a file."""
+
+    def __init__(self, copy: Path, verbosity: str) -> None:
+        self.screen = Console(quiet=verbosity == "quiet", highlight=False)
+        self.file = copy.open("w", encoding="utf-8")
+        self.paper = Console(file=self.file, width=100, highlight=False, color_system=None)
+
+    def show(self, what: RenderableType) -> None:
+        """Show it on the screen, and in the copy."""
+        self.screen.print(what)
+        self.paper.print(what)
+        self.file.flush()
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Say what takes a while: a spinner on a screen, nothing in a log file."""
+        if self.screen.is_terminal:
+            with self.screen.status(what):
+                yield
+        else:
+            yield
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class Progress(TrainerCallback):
+    """One bar with time left, loss and memory; where there is no screen, a line now and then."""
+
+    def __init__(self, terminal: Terminal, stage: str) -> None:
+        self.terminal, self.stage = terminal, stage
+        self.loss = ""
+        self.bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("left"),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[loss]}  {task.fields[memory]} GiB"),
+            console=terminal.screen,
+            disable=not terminal.screen.is_terminal,
+        )
+        self.task = progress.TaskID(0)
+        self.began = self.said = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.task = self.bar.add_task(self.stage, total=state.max_steps, loss="", memory=memory_gib())
+        self.bar.start()
+        self.began = self.said = time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        name = "reward" if "reward" in (logs or {}) else "loss"
+        if logs and name in logs:
+            self.loss = f"{name} {logs[name]:.3f}"
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar.update(self.task, completed=state.global_step, loss=self.loss, memory=memory_gib())
+        now = time.monotonic()
+        if now - self.said >= LINE_EVERY or state.global_step == state.max_steps:
+            self.said = now
+            left = (now - self.began) / state.global_step * (state.max_steps - state.global_step)
+            line = f"{self.stage} step {state.global_step}/{state.max_steps}  {self.loss}  {left:.0f} s left"
+            self.terminal.paper.print(f"{line}  {memory_gib()} GiB")
+            if not self.terminal.screen.is_terminal:
+                self.terminal.screen.print(f"{line}  {memory_gib()} GiB")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar.stop()
+
+
+def plan(stage: str, settings: Settings, trainer: Trainer, machine: Hardware, rows: int, too_long: int) -> Table:
+    """What the stage is about to do."""
+    table = Table.grid(padding=(0, 2))
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    own = settings.own
+    steps = trainer.args.max_steps if trainer.args.max_steps > 0 else f"{trainer.args.num_train_epochs:g} epochs"
+    held_out = len(trainer.eval_dataset)
+    for name, value in {
+        "model": f"{own.init}, {parameters / 1e6:.2f} M parameters",
+        "rows": f"{rows:,} to train on, {held_out:,} held out" + (f", {too_long:,} too long" if too_long else ""),
+        "device": f"{machine.name}, {machine.precision}",
+        "training": f"{steps} steps of {own.batch} sequences, learning rate {settings.lr:g}",
+    }.items():
+        table.add_row(f"  {name}", str(value))
+    table.title, table.title_justify, table.title_style = f"{stage} -> models/{stage}", "left", "bold"
+    return table
+
+
+def outcome(stage: str, before: dict[str, Any], after: dict[str, Any]) -> Table:
+    """The held-out figures before and after training."""
+    table = Table("held out", "before", "after", title=f"models/{stage}", title_justify="left", title_style="bold")
+    first, last = flat(before), flat(after)
+    for name, value in last.items():
+        table.add_row(name, f"{first[name]:.3f}" if name in first else "", f"{value:.3f}")
+    return table
+
+
+def flat(figures: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """Nested figures under dotted names."""
+    found: dict[str, float] = {}
+    for name, value in figures.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found

@@ -1,0 +1,91 @@
+"""Model folders: their kind, loading them to train or to measure, and saving what a stage made.
+
+A folder of models/ is whole by itself and loads with plain `from_pretrained`: weights (safetensors), config,
+generation config, tokenizer, chat template, and from the second on `provenance.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import transformers
+
+from llmrl.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# What decides the bytes of a model beside its inputs and settings.
+LIBRARIES = ("accelerate", "datasets", "numpy", "tokenizers", "torch", "transformers", "trl")
+# What a stage writes anew; everything else in a model's folder belongs to its tokenizer, which no stage changes.
+OWN_FILES = ("config.json", "generation_config.json", "provenance.json", "*.safetensors", "*.safetensors.index.json")
+
+
+def architecture(folder: str) -> str:
+    """The architecture named in a model folder's config. Raises InputError where there is no whole model."""
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} is not a model's folder: {error}. `dvc repro` makes what is missing.") from None
+    if not list(Path(folder).glob("*.safetensors")):
+        raise InputError(f"{folder} has no weights (*.safetensors). `dvc repro` or `dvc pull` brings them.")
+    return str((config.get("architectures") or ["?"])[0])
+
+
+def check_kind(folder: str, kind: str, setting: str) -> None:
+    """Raise InputError where `folder`, named by `setting`, holds no model of `kind` (a class name's ending)."""
+    if not (found := architecture(folder)).endswith(kind):
+        raise InputError(f"params.yaml: {setting}: {folder} holds a {found}; a model …{kind} is needed here.")
+
+
+def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder."""
+    return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def load_policy(folder: str) -> PreTrainedModel:
+    """A model that answers, in float32."""
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="float32", local_files_only=True)
+
+
+def load_classifier(folder: str, seed: int) -> PreTrainedModel:
+    """A model that gives one score, in float32; on a policy's body its head is new, drawn by `seed`."""
+    transformers.set_seed(seed)
+    return transformers.AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=1, dtype="float32", local_files_only=True
+    )
+
+
+def save(model: PreTrainedModel, init: str, out: Path, provenance: dict[str, Any]) -> None:
+    """Write a model that came from the folder `init` into `out`: the same bytes for the same weights."""
+    model.save_pretrained(out)
+    for file in Path(init).iterdir():
+        if file.is_file() and not any(file.match(pattern) for pattern in OWN_FILES):
+            shutil.copyfile(file, out / file.name)
+    (out / "provenance.json").write_text(json.dumps(provenance, indent=2, sort_keys=True) + "\n")
+
+
+def provenance(settings: dict[str, Any], inputs: list[Path], device: str) -> dict[str, Any]:
+    """What made a model, a month later: resolved settings, hashes of the inputs, versions, kind of device."""
+    return {
+        "settings": settings,
+        "inputs": {str(path): digest(path) for path in inputs},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "device": device,
+    }
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file, or of the names and contents of a folder's files."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    names = "".join(f"{file.relative_to(path)} {digest(file)}\n" for file in files)
+    return hashlib.sha256(names.encode()).hexdigest()

@@ -1,0 +1,137 @@
+"""runs/<YYYYMMDD_HHMMSS_xxxx>/: the record of one stage run, whatever became of it; git-ignored.
+
+    run.json          run id, stage, settings, versions, git commit, DVC experiment, device, duration, exit
+    console.log       what the terminal showed
+    events.log        what every library logged, with times
+    metrics.jsonl     every figure of every logged step, with time and memory
+    answers_*.parquet every answer to the held-out prompts
+    completions/      GRPO: the completions of each logged step with each reward
+    events.out.…      TensorBoard
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import secrets
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import dotenv
+import pyarrow as pa
+import pyarrow.parquet as pq
+import transformers
+from torch.utils.tensorboard import SummaryWriter
+from transformers.integrations import TensorBoardCallback
+
+from llmrl import console, models, params
+from llmrl.errors import InputError
+
+
+def repository() -> Path:
+    """The main repository, also from within a temporary checkout of `dvc exp run --temp` or `--queue`."""
+    here = Path.cwd().resolve()
+    for parent in here.parents:
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return parent.parents[2]
+    return here
+
+
+class Folder:
+    """The folder of one run."""
+
+    def __init__(self, settings: params.Settings) -> None:
+        stamp = datetime.now().strftime("%Y%m%d_%H%M%S")
+        self.id = f"{stamp}_{secrets.token_hex(2)}"
+        self.path = repository() / "runs" / self.id
+        self.path.mkdir(parents=True)
+        self.started = time.monotonic()
+        self.record = {
+            "id": self.id,
+            "stage": settings.stage,
+            "settings": settings.tracked | {"run": asdict(settings.run), "answers": asdict(settings.answers)},
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in models.LIBRARIES}},
+            "commit": git("rev-parse", "HEAD"),
+            "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
+            "experiment": os.environ.get("DVC_EXP_NAME"),
+            "machine": platform.node(),
+            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        }
+        self.write()
+        self.terminal = console.Terminal(self.path / "console.log", settings.run.verbosity)
+        self.callbacks = [
+            console.Progress(self.terminal, settings.stage),
+            Journal(self.path / "metrics.jsonl"),
+            TensorBoardCallback(SummaryWriter(str(self.path))),
+        ]
+
+    def write(self, **more: Any) -> None:
+        """Bring run.json up to date."""
+        self.record |= more
+        (self.path / "run.json").write_text(json.dumps(self.record, indent=2) + "\n")
+
+    def keep(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Keep a table as Parquet."""
+        pq.write_table(pa.Table.from_pylist(rows), self.path / f"{name}.parquet")
+
+
+@contextmanager
+def opened(settings: params.Settings) -> Iterator[Folder]:
+    """The folder of a new run, with all logging going into it, closed with the way the run ended."""
+    dotenv.load_dotenv(repository() / ".env")
+    folder = Folder(settings)
+    listen(folder.path / "events.log")
+    end: str | int = 0
+    try:
+        yield folder
+    except BaseException as error:
+        end = f"{type(error).__name__}: {error}"
+        if not isinstance(error, InputError):
+            logging.getLogger(__name__).exception("the run ended early")
+        raise
+    finally:
+        folder.terminal.close()
+        folder.write(seconds=round(time.monotonic() - folder.started, 1), exit=end)
+
+
+def listen(path: Path) -> None:
+    """One logging set-up: every library's log and warnings into the file, none of it on the terminal."""
+    logging.basicConfig(
+        filename=path, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    transformers.utils.logging.disable_default_handler()
+    transformers.utils.logging.enable_propagation()
+    transformers.utils.logging.disable_progress_bar()
+
+
+class Journal(transformers.TrainerCallback):
+    """Writes each log of the trainer as a line of JSON, with the seconds since the start and the memory in use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.started = path, time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if state.is_world_process_zero:
+            seconds = round(time.monotonic() - self.started, 3)
+            line = {"step": state.global_step, "seconds": seconds, "memory_gib": console.memory_gib(), **(logs or {})}
+            with self.path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+def git(*arguments: str) -> str | None:
+    """What git says, or None where there is no repository."""
+    done = subprocess.run(("git", *arguments), capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None

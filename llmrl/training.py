@@ -1,0 +1,166 @@
+"""One training run, the same for the four stages:
+
+    settings -> data -> trainer -> figures before -> train -> save -> figures of what was saved -> models/<stage>
+
+A stage never half-succeeds: everything cheap is checked before a model is loaded, and models/<stage> takes its name
+only when the last figure has been measured.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmrl import models, params
+from llmrl.errors import InputError, reported
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
+
+    from llmrl.answers import Measured
+    from llmrl.hardware import Hardware
+    from llmrl.runs import Folder
+
+HELD_OUT_PROMPTS = "data/prompts/eval.parquet"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage is, beside its trainer.
+
+    `kinds` are the settings that name a model folder, with the class of model each must hold; `limit` the setting
+    that bounds a row's tokens; `tracked` TRL's names of figures, and ours (`*` stands for any reward); `answers`
+    whether the product answers, so that it is measured by its answers.
+    """
+
+    name: str
+    data: str
+    kinds: dict[str, str]
+    limit: str
+    tracked: dict[str, str]
+    answers: bool = True
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a stage script needs to construct its trainer."""
+
+    settings: params.Settings
+    hardware: Hardware
+    tokenizer: PreTrainedTokenizerBase
+    train_rows: Dataset
+    eval_rows: Dataset
+    output_dir: Path
+    callbacks: list[TrainerCallback] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the stage's TRL config: what is decided here, and TRL's own from params.yaml."""
+        settings = self.settings
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        return {
+            "output_dir": str(self.output_dir),
+            "learning_rate": settings.lr,
+            "seed": settings.own.seed,
+            "per_device_train_batch_size": settings.own.micro_batch,
+            "gradient_accumulation_steps": settings.own.batch // settings.own.micro_batch // processes,
+            "report_to": settings.run.report_to,
+            "save_strategy": "no",
+            "disable_tqdm": True,
+            **self.hardware.arguments,
+            **settings.trl,
+        }
+
+
+Build = Callable[[Run, str], "Trainer"]
+
+
+def main(stage: Stage, build: Build) -> None:
+    """Run a stage from the command line; what the user can mend ends it with one message and exit status 2."""
+    with reported():
+        settings = params.stage(stage.name)
+        for setting, kind in stage.kinds.items():
+            models.check_kind(getattr(settings.own, setting), kind, f"{stage.name}.{setting}")
+        # torch and TRL cost seconds: from here on they are needed.
+        from llmrl import runs
+
+        with runs.opened(settings) as folder:
+            run_stage(stage, build, settings, folder)
+
+
+def run_stage(stage: Stage, build: Build, settings: params.Settings, folder: Folder) -> None:
+    """Train, save and measure: models/<stage> and metrics/<stage>."""
+    from llmrl import answers, console, data, hardware, tracking
+
+    machine = hardware.detect(settings.own.precision, settings.own.threads)
+    tokenizer = models.load_tokenizer(settings.own.init)
+    limit = getattr(settings.own, stage.limit, settings.trl.get(stage.limit))
+    train_rows, eval_rows, too_long = data.load(Path(stage.data), tokenizer, limit)
+    prompts = data.read(Path(HELD_OUT_PROMPTS)) if stage.answers else None
+    figures = tracking.Figures(stage.name, stage.tracked)
+    run = Run(settings, machine, tokenizer, train_rows, eval_rows, folder.path)
+    run.callbacks.extend([figures.callback, *folder.callbacks])
+
+    trainer = quiet(build(run, settings.own.init))
+    folder.terminal.show(console.plan(stage.name, settings, trainer, machine, len(train_rows), too_long))
+    figures.set(rows=len(train_rows), rows_too_long=too_long)
+    with folder.terminal.doing("measuring the model it starts from"):
+        before = figures.closing(trainer.evaluate())
+        if settings.own.init == "models/base" and prompts is not None:
+            before["answers"] = measure(trainer, tokenizer, prompts, settings, folder, "before").figures
+    trainer.train()
+    if trainer.state.global_step < trainer.state.max_steps:
+        raise RuntimeError(f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}")
+
+    steps = trainer.state.global_step
+    unfinished, out = Path(f"models/.{stage.name}"), Path(f"models/{stage.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    inputs = [getattr(settings.own, setting) for setting in stage.kinds]
+    inputs += [stage.data] + [HELD_OUT_PROMPTS] * stage.answers
+    record = models.provenance(settings.tracked, [Path(path) for path in inputs], machine.kind)
+    models.save(trainer.model, settings.own.init, unfinished, record)
+    del trainer
+    gc.collect()
+
+    # What is reported is what is shipped: the model as saved and loaded again.
+    trainer = quiet(build(replace(run, callbacks=[]), str(unfinished)))
+    with folder.terminal.doing("measuring the model as saved"):
+        after = figures.closing(trainer.evaluate())
+        if prompts is not None:
+            measured = measure(trainer, tokenizer, prompts, settings, folder, "after")
+            after["answers"] = measured.figures
+            figures.samples(measured.rows)
+    figures.write(steps, before, after)
+    shutil.rmtree(out, ignore_errors=True)
+    unfinished.rename(out)
+    folder.terminal.show(console.outcome(stage.name, before, after))
+
+
+def measure(
+    trainer: Trainer,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Dataset,
+    settings: params.Settings,
+    folder: Folder,
+    when: str,
+) -> Measured:
+    """A policy's answers to the held-out prompts, kept whole in the run's folder."""
+    from llmrl import answers
+
+    measured = answers.measure(trainer.model, tokenizer, prompts, settings.answers)
+    folder.keep(f"answers_{when}", measured.rows)
+    return measured
+
+
+def quiet(trainer: Trainer) -> Trainer:
+    """Without transformers' own printing of each log: the terminal has its progress bar."""
+    import transformers
+
+    trainer.remove_callback(transformers.PrinterCallback)
+    return trainer

@@ -1,0 +1,8 @@
+"""The four stages, one sibling script each: a diff of two shows only the algorithm."""
+
+import os
+
+# Hugging Face's libraries read these once, when they are imported. A stage has all it needs in files.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

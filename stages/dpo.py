@@ -1,0 +1,45 @@
+"""Direct preference optimization: the policy learns from pairs which answer to prefer.
+
+    models/sft + data/preference -> models/dpo
+
+The reference is the model it starts from. https://arxiv.org/abs/2305.18290
+"""
+
+from __future__ import annotations
+
+import trl
+
+from llmrl import models, training
+
+
+def trainer(run: training.Run, init: str) -> trl.DPOTrainer:
+    """TRL's trainer on the model in the folder `init`."""
+    return trl.DPOTrainer(
+        model=models.load_policy(init),
+        ref_model=models.load_policy(run.settings.own.init),
+        args=trl.DPOConfig(**run.arguments),
+        train_dataset=run.train_rows,
+        eval_dataset=run.eval_rows,
+        processing_class=run.tokenizer,
+        callbacks=run.callbacks,
+    )
+
+
+STAGE = training.Stage(
+    name="dpo",
+    data="data/preference",
+    kinds={"init": "ForCausalLM"},
+    limit="max_length",
+    tracked={
+        "loss": "train_loss",
+        "rewards/accuracies": "train_accuracy",
+        "eval_loss": "loss",
+        "eval_rewards/accuracies": "accuracy",
+        "eval_rewards/margins": "margin",
+        "eval_logps/chosen": "chosen_logp",
+        "eval_logps/rejected": "rejected_logp",
+    },
+)
+
+if __name__ == "__main__":
+    training.main(STAGE, trainer)

@@ -1,0 +1,55 @@
+"""Group relative policy optimization: the policy practises, and what scores above its group's mean is reinforced.
+
+    models/dpo + models/reward + data/prompts -> models/grpo
+
+The rewards are functions of llmrl/rewards.py and the trained reward model, by weight. https://arxiv.org/abs/2402.03300
+"""
+
+from __future__ import annotations
+
+import trl
+
+from llmrl import models, rewards, training
+
+
+def trainer(run: training.Run, init: str) -> trl.GRPOTrainer:
+    """TRL's trainer on the model in the folder `init`."""
+    own = run.settings.own
+    functions = [
+        models.load_classifier(own.reward_model, own.seed) if name == "reward_model" else getattr(rewards, name)
+        for name in own.rewards
+    ]
+    return trl.GRPOTrainer(
+        model=models.load_policy(init),
+        reward_funcs=functions,
+        reward_processing_classes=[run.tokenizer if name == "reward_model" else None for name in own.rewards],
+        args=trl.GRPOConfig(
+            **run.arguments,
+            reward_weights=[float(weight) for weight in own.rewards.values()],
+            log_completions=True,  # as Parquet in the run's folder
+            num_completions_to_print=0,
+        ),
+        train_dataset=run.train_rows,
+        eval_dataset=run.eval_rows,
+        processing_class=run.tokenizer,
+        callbacks=run.callbacks,
+    )
+
+
+STAGE = training.Stage(
+    name="grpo",
+    data="data/prompts",
+    kinds={"init": "ForCausalLM", "reward_model": "ForSequenceClassification"},
+    limit="max_prompt_length",
+    tracked={
+        "reward": "train_reward",
+        "rewards/*/mean": "train_reward_*",
+        "completions/mean_length": "train_tokens",
+        "frac_reward_zero_std": "groups_without_signal",
+        "eval_reward": "reward",
+        "eval_rewards/*/mean": "reward_*",
+    },
+)
+
+if __name__ == "__main__":
+    training.main(STAGE, trainer)
