@@ -42,7 +42,7 @@ COLUMNS = {
 }
 
 
-class Defective(Exception):
+class DefectiveError(Exception):
     """A row that cannot be trained on; its message is the reason it is counted under."""
 
 
@@ -56,10 +56,10 @@ def conversation(value: Any, role: str) -> list[Message]:
     if isinstance(value, str):
         value = [{"role": role, "content": value}]
     if not isinstance(value, list) or not all(isinstance(turn, dict) and "role" in turn for turn in value):
-        raise Defective("not a text or a list of turns with role and content")
+        raise DefectiveError("not a text or a list of turns with role and content")
     turns = [{"role": turn["role"], "content": turn.get("content")} for turn in value]
     if not turns or not all(isinstance(t["content"], str) and t["content"].strip() for t in turns):
-        raise Defective("empty")
+        raise DefectiveError("empty")
     return turns
 
 
@@ -70,9 +70,9 @@ def sft_row(row: Row) -> Row:
     else:
         messages = conversation(row["prompt"], "user") + conversation(row["completion"], "assistant")
     if messages[-1]["role"] != "assistant":
-        raise Defective("does not end with the assistant")
+        raise DefectiveError("does not end with the assistant")
     if len(messages) < 2:
-        raise Defective("nothing is asked")
+        raise DefectiveError("nothing is asked")
     return {"messages": messages}
 
 
@@ -84,11 +84,11 @@ def preference_row(row: Row) -> Row:
     else:
         prompt, chosen, rejected = split_prompt(row["chosen"], row["rejected"])
     if chosen == rejected:
-        raise Defective("chosen equal to rejected")
+        raise DefectiveError("chosen equal to rejected")
     if chosen[-1]["role"] != "assistant" or rejected[-1]["role"] != "assistant":
-        raise Defective("does not end with the assistant")
+        raise DefectiveError("does not end with the assistant")
     if prompt[-1]["role"] == "assistant":
-        raise Defective("nothing is asked")
+        raise DefectiveError("nothing is asked")
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
@@ -105,7 +105,7 @@ def split_prompt(chosen: Any, rejected: Any) -> tuple[list[Message], list[Messag
     while same < min(len(one), len(other)) - 1 and one[same] == other[same]:
         same += 1
     if same == 0:
-        raise Defective("chosen and rejected begin with no common prompt")
+        raise DefectiveError("chosen and rejected begin with no common prompt")
     return one[:same], one[same:], other[same:]
 
 
@@ -113,10 +113,10 @@ def prompts_row(row: Row) -> Row:
     """`prompt`, with a checkable `solution` where there is one."""
     prompt = conversation(row["prompt"], "user")
     if prompt[-1]["role"] == "assistant":
-        raise Defective("nothing is asked")
+        raise DefectiveError("nothing is asked")
     solution = row.get("solution")
     if solution is not None and not str(solution).strip():
-        raise Defective("empty")
+        raise DefectiveError("empty")
     return {"prompt": prompt, "solution": None if solution is None else str(solution)}
 
 
@@ -183,4 +183,3 @@ def length(row: Row, tokenizer: PreTrainedTokenizerBase) -> int:
     if not ends:
         return len(tokenizer.apply_chat_template(start, add_generation_prompt=True, return_dict=False))
     return max(len(tokenizer.apply_chat_template(start + end, return_dict=False)) for end in ends)
-

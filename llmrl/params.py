@@ -3,19 +3,14 @@
     params.yaml -> Settings of a stage        python -m llmrl.params prints them all
 
 Every section is checked whichever stage asks, so that a night of training never ends in a typo of the last
-section. The names a section may hold are read from the sources of TRL and transformers and from `rewards.py`,
-without importing any of them: the check costs a fraction of a second, on any machine.
+section. Nothing heavy is imported: the check costs a fraction of a second, on any machine.
 """
 
 from __future__ import annotations
 
-import ast
 import difflib
 import importlib.util
-import sys
-from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,35 +19,11 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from llmrl.errors import InputError, reported
+from llmrl.schema import DECIDED, Names, names_of, reward_names, shared_names, trl_names
 
 PATH = Path("params.yaml")
 STAGES = ("sft", "reward", "dpo", "grpo")
 DATA_SETS = ("sft", "preference", "prompts")
-CONFIG = {"sft": "SFTConfig", "reward": "RewardConfig", "dpo": "DPOConfig", "grpo": "GRPOConfig"}
-
-# TRL's and transformers' names that are decided elsewhere, and where.
-DECIDED = {
-    "learning_rate": "train.lr (times the stage's lr_scale)",
-    "per_device_train_batch_size": "micro_batch (sequences a device holds at once)",
-    "gradient_accumulation_steps": "batch (sequences an optimizer step); accumulation follows from micro_batch",
-    "bf16": "precision",
-    "fp16": "precision",
-    "use_cpu": "CUDA_VISIBLE_DEVICES= in the environment",
-    "output_dir": "the stage's output in dvc.yaml",
-    "report_to": "run.report_to",
-    "save_strategy": "run",
-    "save_steps": "run",
-    "save_total_limit": "run",
-    "resume_from_checkpoint": "nothing: a stage resumes by itself",
-    "load_best_model_at_end": "nothing: a stage keeps its last step",
-    "push_to_hub": "dvc push",
-    "disable_tqdm": "run.verbosity",
-    "log_level": "run.verbosity",
-    "log_completions": "nothing: every completion is kept in the run's folder",
-    "reward_weights": "grpo.rewards, a map from the reward's name to its weight",
-    "model_init_kwargs": "model and train",
-    "data_seed": "train.seed",
-}
 
 
 @dataclass(frozen=True)
@@ -172,73 +143,6 @@ class Settings:
 OWN = {"sft": Stage, "reward": Stage, "dpo": Stage, "grpo": Grpo}
 
 
-# --- what a section may hold -----------------------------------------------------------------------------------------
-
-SIMPLE = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "dict": (dict,), "list": (list,)}
-
-
-def accepted(annotation: ast.expr | None) -> tuple[type, ...] | None:
-    """The YAML types an annotation admits; None where it names a type we do not know, which admits anything."""
-    match annotation:
-        case ast.Name(id=name):
-            return SIMPLE.get(name)
-        case ast.Constant(value=None):
-            return (type(None),)
-        case ast.Constant(value=str(text)):
-            return accepted(ast.parse(text, mode="eval").body)
-        case ast.Subscript(value=ast.Name(id="list" | "dict" as name)):
-            return SIMPLE[name]
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            one, other = accepted(left), accepted(right)
-            return None if one is None or other is None else one + other
-        case _:
-            return None
-
-
-def declared(tree: ast.Module, name: str) -> Iterator[tuple[str, tuple[type, ...] | None]]:
-    """Name and accepted types of each field of the dataclass `name` in a source file."""
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            for statement in node.body:
-                if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-                    yield statement.target.id, accepted(statement.annotation)
-
-
-def source_of(package: str, path: str) -> ast.Module:
-    """The syntax tree of a file of an installed package, which is found and not imported."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise InputError(f"{package} is not installed in {sys.prefix}. `make setup` installs what is locked.")
-    return ast.parse((Path(spec.origin).parent / path).read_text())
-
-
-@cache
-def shared_names() -> dict[str, tuple[type, ...] | None]:
-    """What every TRL config takes: the fields of TrainingArguments and of TRL's own base class."""
-    names = dict(declared(source_of("transformers", "training_args.py"), "TrainingArguments"))
-    return names | dict(declared(source_of("trl", "trainer/base_config.py"), "_BaseConfig"))
-
-
-@cache
-def trl_names(stage: str) -> dict[str, tuple[type, ...] | None]:
-    """What the stage's TRL config takes."""
-    return shared_names() | dict(declared(source_of("trl", f"trainer/{stage}_config.py"), CONFIG[stage]))
-
-
-@cache
-def own_names(cls: type) -> dict[str, tuple[type, ...] | None]:
-    """What one of the dataclasses above takes."""
-    return {f.name: accepted(ast.parse(str(f.type), mode="eval").body) for f in fields(cls)}
-
-
-@cache
-def reward_names() -> tuple[str, ...]:
-    """The public functions of rewards.py, and the trained reward model."""
-    tree = ast.parse((Path(__file__).parent / "rewards.py").read_text())
-    functions = [n.name for n in tree.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
-    return (*functions, "reward_model")
-
-
 # --- reading and checking --------------------------------------------------------------------------------------------
 
 
@@ -256,7 +160,7 @@ def read(path: Path = PATH) -> CommentedMap:
 
 
 def plain(value: Any) -> Any:
-    """ruamel's containers and numbers, which remember their formatting, as Python's own."""
+    """Ruamel's containers and numbers, which remember their formatting, as Python's own."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -283,7 +187,7 @@ class Checker:
             line, section = section.lc.key(key)[0] + 1, section[key]
         self.mistakes.append(f"{self.path}:{line or 1}: {'.'.join(keys)}{text}")
 
-    def names(self, keys: tuple[str, ...], section: dict, valid: dict[str, tuple[type, ...] | None]) -> None:
+    def names(self, keys: tuple[str, ...], section: dict, valid: Names) -> None:
         """Each name is known, and its value of a type it can have."""
         for name, value in section.items():
             if name not in valid:
@@ -291,17 +195,20 @@ class Checker:
             elif (kinds := valid[name]) is not None and not fits(value, kinds):
                 self.say((*keys, name), f": {value!r} is {kind(value)}, not {' or '.join(map(english, kinds))}.")
 
-    def unknown(self, keys: tuple[str, ...], valid: dict[str, Any]) -> None:
+    def unknown(self, keys: tuple[str, ...], valid: Names) -> None:
         name = keys[-1]
-        if name in DECIDED:
-            return self.say(keys, f" is not set here: {DECIDED[name]} decides it.")
-        if name == "lr":
-            return self.say(keys, ": train.lr is one dial for all stages; lr_scale sets this one's share of it.")
+        homes = [home for home, names in sections().items() if name in names]
         near = difflib.get_close_matches(name, valid, n=1)
-        if near:
-            return self.say(keys, f" is not a setting. Did you mean {'.'.join((*keys[:-1], near[0]))}?")
-        homes = [home for home, names in homes_of(name) if home != ".".join(keys[:-1])]
-        self.say(keys, f" is not a setting{'; it belongs in ' + ' or '.join(homes) if homes else ''}.")
+        if name in DECIDED:
+            self.say(keys, f" is not set here: {DECIDED[name]} decides it.")
+        elif name == "lr":
+            self.say(keys, ": train.lr is one dial for all stages; lr_scale sets this one's share of it.")
+        elif homes:
+            self.say(keys, f" is not set here; it belongs in {' or '.join(homes)}.")
+        elif near:
+            self.say(keys, f" is not a setting. Did you mean {'.'.join((*keys[:-1], near[0]))}?")
+        else:
+            self.say(keys, " is not a setting.")
 
     def required(self, keys: tuple[str, ...], section: dict, cls: type) -> None:
         for f in fields(cls):
@@ -310,7 +217,7 @@ class Checker:
 
     def own(self, keys: tuple[str, ...], section: dict, cls: type) -> None:
         """A section that holds our own names alone."""
-        self.names(keys, section, own_names(cls))
+        self.names(keys, section, names_of(cls))
         self.required(keys, section, cls)
 
     def between(self, keys: tuple[str, ...], value: Any, low: float, high: float) -> None:
@@ -320,7 +227,7 @@ class Checker:
 
 def fits(value: Any, kinds: tuple[type, ...]) -> bool:
     # YAML's true is an int to Python, and no number to a user.
-    return isinstance(value, bool) and bool in kinds or not isinstance(value, bool) and isinstance(value, kinds)
+    return (isinstance(value, bool) and bool in kinds) or (not isinstance(value, bool) and isinstance(value, kinds))
 
 
 def english(kind: type) -> str:
@@ -332,18 +239,21 @@ def kind(value: Any) -> str:
     return english(type(value))
 
 
-def homes_of(name: str) -> Iterator[tuple[str, Any]]:
-    """The sections in which a name would be valid."""
-    places: dict[str, dict] = {f"data.{data}": own_names(Source) for data in DATA_SETS}
-    places |= {"model": own_names(Model), "data": own_names(Data), "answers": own_names(Answers), "run": own_names(Run)}
-    places |= {"train": shared_names() | own_names(Train)}
-    places |= {stage: stage_names(stage) for stage in STAGES}
-    yield from ((home, names) for home, names in places.items() if name in names)
+def sections() -> dict[str, Names]:
+    """Every section, and what it may hold."""
+    data = {f"data.{name}": names_of(Source) for name in DATA_SETS}
+    rest = {"model": names_of(Model), "data": names_of(Data), "answers": names_of(Answers), "run": names_of(Run)}
+    return data | rest | {"train": train_names()} | {stage: stage_names(stage) for stage in STAGES}
 
 
-def stage_names(stage: str) -> dict[str, tuple[type, ...] | None]:
+def train_names() -> Names:
+    """What `train` may hold: our names, and what all TRL configs take but for what is decided elsewhere."""
+    return {name: kinds for name, kinds in shared_names().items() if name not in DECIDED} | names_of(Train)
+
+
+def stage_names(stage: str) -> Names:
     """What the section of a stage may hold: our names but the one dial, and TRL's but those decided elsewhere."""
-    own = {name: kinds for name, kinds in own_names(OWN[stage]).items() if name != "lr"}
+    own = {name: kinds for name, kinds in names_of(OWN[stage]).items() if name != "lr"}
     return {name: kinds for name, kinds in trl_names(stage).items() if name not in DECIDED} | own
 
 
@@ -356,19 +266,19 @@ def check(path: Path = PATH) -> dict[str, Any]:
     tree = plain(raw)
     checker = Checker(path, raw)
     checker.own((), tree, Top)
-    sections = {name: value for name, value in tree.items() if isinstance(value, dict)}
+    given = {name: value for name, value in tree.items() if isinstance(value, dict)}
     for name, cls in {"model": Model, "data": Data, "answers": Answers, "run": Run}.items():
-        if name in sections:
-            checker.own((name,), sections[name], cls)
-    check_data(checker, sections.get("data", {}))
-    train = sections.get("train", {})
-    if "train" in sections:
-        valid = {name: kinds for name, kinds in shared_names().items() if name not in DECIDED} | own_names(Train)
-        checker.names(("train",), train, valid)
+        if name in given:
+            checker.own((name,), given[name], cls)
+    check_data(checker, given.get("data", {}))
+    check_trackers(checker, given.get("run", {}))
+    train = given.get("train", {})
+    if "train" in given:
+        checker.names(("train",), train, train_names())
         checker.required(("train",), train, Train)
     for stage in STAGES:
-        if stage in sections:
-            check_stage(checker, stage, train, sections[stage])
+        if stage in given:
+            check_stage(checker, stage, train, given[stage])
     if checker.mistakes:
         raise InputError("\n".join(checker.mistakes))
     return tree
@@ -387,6 +297,16 @@ def check_data(checker: Checker, data: dict) -> None:
             for limit in ("rows", "eval_rows"):
                 if source.get(limit) is None:
                     checker.say(("data", name, limit), " is missing: a built-in task has no end.")
+
+
+def check_trackers(checker: Checker, run: dict) -> None:
+    """A tracker is a package, which must be there before a model is loaded for nothing."""
+    named = run.get("report_to", "none")
+    for tracker in [named] if isinstance(named, str) else named:
+        if tracker != "none" and importlib.util.find_spec(str(tracker)) is None:
+            checker.say(
+                ("run", "report_to"), f": {tracker!r} is not installed in this environment; none needs nothing."
+            )
 
 
 def check_stage(checker: Checker, stage: str, train: dict, section: dict) -> None:
@@ -416,7 +336,7 @@ def check_stage(checker: Checker, stage: str, train: dict, section: dict) -> Non
 def check_rewards(checker: Checker, section: dict) -> None:
     rewards = section.get("rewards", {})
     if not rewards:
-        return checker.say(("grpo", "rewards"), " is missing: a map from the name of a reward to its weight.")
+        checker.say(("grpo", "rewards"), " is missing: a map from the name of a reward to its weight.")
     for name, weight in rewards.items():
         if name not in reward_names():
             near = difflib.get_close_matches(name, reward_names(), n=1) or [", ".join(reward_names())]
@@ -434,7 +354,7 @@ def stage(name: str, path: Path = PATH) -> Settings:
     """The resolved settings of a stage. Raises InputError like `check`."""
     tree = check(path)
     merged = {"lr_scale": 1.0, **tree["train"], **tree[name]}
-    own = own_names(OWN[name])
+    own = names_of(OWN[name])
     return Settings(
         stage=name,
         lr=merged["lr"] * merged["lr_scale"],

@@ -94,9 +94,9 @@ def prepare(name: str, out: Path) -> None:
             shaped = shape(name, row, source.columns, where)
             digest = hashlib.blake2b(json.dumps(shaped).encode(), digest_size=16).digest()
             if digest in seen:
-                raise data.Defective("duplicate")
+                raise data.DefectiveError("duplicate")
             seen.add(digest)
-        except data.Defective as reason:
+        except data.DefectiveError as reason:
             dropped[str(reason)] += 1
             examples.setdefault(str(reason), where)
             continue

@@ -1,12 +1,12 @@
 """runs/<YYYYMMDD_HHMMSS_xxxx>/: the record of one stage run, whatever became of it; git-ignored.
 
-    run.json          run id, stage, settings, versions, git commit, DVC experiment, device, duration, exit
-    console.log       what the terminal showed
-    events.log        what every library logged, with times
-    metrics.jsonl     every figure of every logged step, with time and memory
-    answers_*.parquet every answer to the held-out prompts
-    completions/      GRPO: the completions of each logged step with each reward
-    events.out.…      TensorBoard
+run.json          run id, stage, settings, versions, git commit, DVC experiment, device, duration, exit
+console.log       what the terminal showed
+events.log        what every library logged, with times
+metrics.jsonl     every figure of every logged step, with time and memory
+answers_*.parquet every answer to the held-out prompts
+completions/      GRPO: the completions of each logged step with each reward
+events.out.…      TensorBoard
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import os
 import platform
 import secrets
 import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import datasets
 import dotenv
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -115,6 +115,7 @@ def listen(path: Path) -> None:
     transformers.utils.logging.disable_default_handler()
     transformers.utils.logging.enable_propagation()
     transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
 
 
 class Journal(transformers.TrainerCallback):

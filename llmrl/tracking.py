@@ -35,7 +35,7 @@ class Figures:
         """Our name for a figure of TRL's, or None where it is not tracked."""
         for pattern, ours in self.patterns.items():
             if match := pattern.fullmatch(theirs):
-                return ours.replace("*", *match.groups()) if match.groups() else ours
+                return ours.replace("*", match[1]) if match.groups() else ours
         return None
 
     def closing(self, evaluation: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmrl import models, params
-from llmrl.errors import InputError, reported
+from llmrl.errors import reported
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -96,7 +96,7 @@ def main(stage: Stage, build: Build) -> None:
 
 def run_stage(stage: Stage, build: Build, settings: params.Settings, folder: Folder) -> None:
     """Train, save and measure: models/<stage> and metrics/<stage>."""
-    from llmrl import answers, console, data, hardware, tracking
+    from llmrl import console, data, hardware, tracking
 
     machine = hardware.detect(settings.own.precision, settings.own.threads)
     tokenizer = models.load_tokenizer(settings.own.init)
