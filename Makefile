@@ -23,3 +23,33 @@ $(READY): requirements.lock
 	  $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --compile -r requirements.lock; \
 	fi
 	@touch $@
+
+.PHONY: params repro test test-slow lint fix plots lock
+params: $(READY)  ## check params.yaml and print what each trainer gets
+	@python -m llmrl.params
+
+repro: $(READY)  ## check the settings, then run whatever is missing or changed
+	@python -m llmrl.params >/dev/null
+	@dvc repro
+
+test: $(READY)  ## the tests, in under ten minutes on two cores
+	@python -m pytest -q -m "not slow and not gpu"
+
+test-slow: $(READY)  ## the tests that take minutes each, as CI runs them
+	@python -m pytest -q -m "slow and not gpu"
+
+lint: $(READY)  ## report what ruff and mypy find
+	@ruff check . && ruff format --check . && mypy
+
+fix: $(READY)  ## mend what ruff can
+	@ruff check --fix . && ruff format .
+
+plots: $(READY)  ## the curves of all stages as one page, plots.html
+	@python -m llmrl.plots
+
+# At versions beside which the vLLM that TRL takes can be installed, hence the two passes; needs uv.
+LOCK := uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --no-header --no-annotate
+lock:  ## pin requirements.lock anew, with hashes
+	@$(LOCK) --extra vllm -o .lock-with-vllm.txt
+	@$(LOCK) --generate-hashes --no-emit-index-url --no-emit-find-links -c .lock-with-vllm.txt -o requirements.lock
+	@rm .lock-with-vllm.txt

@@ -21,8 +21,7 @@ from transformers import TrainerCallback
 if TYPE_CHECKING:
     from transformers import Trainer
 
-    from llmrl.hardware import Hardware
-    from llmrl.params import Settings
+    from llmrl.training import Run
 
 GIB = 2**30
 LINE_EVERY = 30.0  # seconds between two lines in a log file
@@ -106,21 +105,22 @@ class Progress(TrainerCallback):
         self.bar.stop()
 
 
-def plan(stage: str, settings: Settings, trainer: Trainer, machine: Hardware, rows: int, too_long: int) -> Table:
+def plan(run: Run, trainer: Trainer, too_long: int) -> Table:
     """What the stage is about to do."""
     table = Table.grid(padding=(0, 2))
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-    own = settings.own
-    steps = trainer.args.max_steps if trainer.args.max_steps > 0 else f"{trainer.args.num_train_epochs:g} epochs"
-    held_out = len(trainer.eval_dataset)
+    settings, own, arguments = run.settings, run.settings.own, trainer.args
+    length = f"{arguments.max_steps} steps" if arguments.max_steps > 0 else f"{arguments.num_train_epochs:g} epochs"
+    rows = f"{len(run.train_rows):,} to train on, {len(run.eval_rows):,} held out"
     for name, value in {
         "model": f"{own.init}, {parameters / 1e6:.2f} M parameters",
-        "rows": f"{rows:,} to train on, {held_out:,} held out" + (f", {too_long:,} too long" if too_long else ""),
-        "device": f"{machine.name}, {machine.precision}",
-        "training": f"{steps} steps of {own.batch} sequences, learning rate {settings.lr:g}",
+        "rows": f"{rows}, {too_long:,} left out as too long",
+        "device": f"{run.hardware.name}, {run.hardware.precision}",
+        "training": f"{length} of {own.batch} sequences, learning rate {settings.lr:g}",
     }.items():
-        table.add_row(f"  {name}", str(value))
-    table.title, table.title_justify, table.title_style = f"{stage} -> models/{stage}", "left", "bold"
+        table.add_row(f"  {name}", value)
+    table.title = f"{settings.stage} -> models/{settings.stage}"
+    table.title_justify, table.title_style = "left", "bold"
     return table
 
 

@@ -44,6 +44,11 @@ def check_kind(folder: str, kind: str, setting: str) -> None:
         raise InputError(f"params.yaml: {setting}: {folder} holds a {found}; a model …{kind} is needed here.")
 
 
+def is_product(folder: str) -> bool:
+    """Whether a stage made the model, and so has measured it."""
+    return (Path(folder) / "provenance.json").exists()
+
+
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder."""
     return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -87,6 +87,10 @@ class Curves(TrainerCallback):
     def __init__(self, figures: Figures) -> None:
         self.figures = figures
 
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = False  # the last point of a curve is that of the model as saved
+
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if state.is_world_process_zero:
             self.figures.point(state.global_step, logs or {})

@@ -21,12 +21,14 @@ from llmrl.errors import reported
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 
     from llmrl.answers import Measured
     from llmrl.hardware import Hardware
     from llmrl.runs import Folder
+    from llmrl.tracking import Figures
 
+Measure = Callable[["PreTrainedModel", "PreTrainedTokenizerBase", "Dataset", params.Answers], "Measured"]
 HELD_OUT_PROMPTS = "data/prompts/eval.parquet"
 
 
@@ -35,8 +37,8 @@ class Stage:
     """What a stage is, beside its trainer.
 
     `kinds` are the settings that name a model folder, with the class of model each must hold; `limit` the setting
-    that bounds a row's tokens; `tracked` TRL's names of figures, and ours (`*` stands for any reward); `answers`
-    whether the product answers, so that it is measured by its answers.
+    that bounds a row's tokens; `tracked` TRL's names of figures, and ours (`*` stands for any reward); `measure`
+    measures a policy by its answers.
     """
 
     name: str
@@ -44,7 +46,7 @@ class Stage:
     kinds: dict[str, str]
     limit: str
     tracked: dict[str, str]
-    answers: bool = True
+    measure: Measure | None = None
 
 
 @dataclass(frozen=True)
@@ -96,66 +98,78 @@ def main(stage: Stage, build: Build) -> None:
 
 def run_stage(stage: Stage, build: Build, settings: params.Settings, folder: Folder) -> None:
     """Train, save and measure: models/<stage> and metrics/<stage>."""
-    from llmrl import console, data, hardware, tracking
+    from llmrl import console, tracking
 
-    machine = hardware.detect(settings.own.precision, settings.own.threads)
-    tokenizer = models.load_tokenizer(settings.own.init)
-    limit = getattr(settings.own, stage.limit, settings.trl.get(stage.limit))
-    train_rows, eval_rows, too_long = data.load(Path(stage.data), tokenizer, limit)
-    prompts = data.read(Path(HELD_OUT_PROMPTS)) if stage.answers else None
+    run, too_long = prepared(stage, settings, folder)
     figures = tracking.Figures(stage.name, stage.tracked)
-    run = Run(settings, machine, tokenizer, train_rows, eval_rows, folder.path)
     run.callbacks.extend([figures.callback, *folder.callbacks])
+    measure = Measuring(stage, run, figures, folder)
 
     trainer = quiet(build(run, settings.own.init))
-    folder.terminal.show(console.plan(stage.name, settings, trainer, machine, len(train_rows), too_long))
-    figures.set(rows=len(train_rows), rows_too_long=too_long)
+    folder.terminal.show(console.plan(run, trainer, too_long))
+    figures.set(rows=len(run.train_rows), rows_too_long=too_long)
     with folder.terminal.doing("measuring the model it starts from"):
-        before = figures.closing(trainer.evaluate())
-        if settings.own.init == "models/base" and prompts is not None:
-            before["answers"] = measure(trainer, tokenizer, prompts, settings, folder, "before").figures
+        before = measure(trainer, "before", answers=not models.is_product(settings.own.init))
     trainer.train()
-    if trainer.state.global_step < trainer.state.max_steps:
-        raise RuntimeError(f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}")
-
     steps = trainer.state.global_step
+    if steps < trainer.state.max_steps:
+        raise RuntimeError(f"stopped at step {steps} of {trainer.state.max_steps}")
     unfinished, out = Path(f"models/.{stage.name}"), Path(f"models/{stage.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
-    inputs = [getattr(settings.own, setting) for setting in stage.kinds]
-    inputs += [stage.data] + [HELD_OUT_PROMPTS] * stage.answers
-    record = models.provenance(settings.tracked, [Path(path) for path in inputs], machine.kind)
-    models.save(trainer.model, settings.own.init, unfinished, record)
+    models.save(trainer.model, settings.own.init, unfinished, provenance(stage, run))
     del trainer
     gc.collect()
 
     # What is reported is what is shipped: the model as saved and loaded again.
-    trainer = quiet(build(replace(run, callbacks=[]), str(unfinished)))
+    one_row = run.train_rows.select(range(1))  # a trainer must have some; nothing is trained on
+    trainer = quiet(build(replace(run, train_rows=one_row, callbacks=[]), str(unfinished)))
     with folder.terminal.doing("measuring the model as saved"):
-        after = figures.closing(trainer.evaluate())
-        if prompts is not None:
-            measured = measure(trainer, tokenizer, prompts, settings, folder, "after")
-            after["answers"] = measured.figures
-            figures.samples(measured.rows)
+        after = measure(trainer, "after", answers=True)
     figures.write(steps, before, after)
     shutil.rmtree(out, ignore_errors=True)
     unfinished.rename(out)
     folder.terminal.show(console.outcome(stage.name, before, after))
 
 
-def measure(
-    trainer: Trainer,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Dataset,
-    settings: params.Settings,
-    folder: Folder,
-    when: str,
-) -> Measured:
-    """A policy's answers to the held-out prompts, kept whole in the run's folder."""
-    from llmrl import answers
+def prepared(stage: Stage, settings: params.Settings, folder: Folder) -> tuple[Run, int]:
+    """What the trainer is constructed from, and the number of rows left out for their length."""
+    from llmrl import data, hardware
 
-    measured = answers.measure(trainer.model, tokenizer, prompts, settings.answers)
-    folder.keep(f"answers_{when}", measured.rows)
-    return measured
+    machine = hardware.detect(settings.own.precision, settings.own.threads)
+    tokenizer = models.load_tokenizer(settings.own.init)
+    limit = getattr(settings.own, stage.limit, settings.trl.get(stage.limit))
+    train_rows, eval_rows, too_long = data.load(Path(stage.data), tokenizer, limit)
+    return Run(settings, machine, tokenizer, train_rows, eval_rows, folder.path), too_long
+
+
+def provenance(stage: Stage, run: Run) -> dict[str, Any]:
+    """What makes the stage's model."""
+    inputs = [getattr(run.settings.own, setting) for setting in stage.kinds]
+    inputs += [stage.data, *([HELD_OUT_PROMPTS] if stage.measure else [])]
+    return models.provenance(run.settings.tracked, [Path(path) for path in inputs], run.hardware.kind)
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """Takes a model's held-out figures: TRL's evaluation and, of a policy, the answers to the held-out prompts."""
+
+    stage: Stage
+    run: Run
+    figures: Figures
+    folder: Folder
+
+    def __call__(self, trainer: Trainer, when: str, answers: bool) -> dict[str, Any]:
+        """The figures under our names. With `answers`, all of these go to the run's folder, and a few to metrics/."""
+        from llmrl import data
+
+        found = self.figures.closing(trainer.evaluate())
+        if answers and self.stage.measure:
+            prompts = data.read(Path(HELD_OUT_PROMPTS))
+            measured = self.stage.measure(trainer.model, self.run.tokenizer, prompts, self.run.settings.answers)
+            self.folder.keep(f"answers_{when}", measured.rows)
+            self.figures.samples(measured.rows)
+            found["answers"] = measured.figures
+        return found
 
 
 def quiet(trainer: Trainer) -> Trainer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import trl
 
-from llmrl import models, training
+from llmrl import answers, models, training
 
 
 def trainer(run: training.Run, init: str) -> trl.DPOTrainer:
@@ -39,6 +39,7 @@ STAGE = training.Stage(
         "eval_logps/chosen": "chosen_logp",
         "eval_logps/rejected": "rejected_logp",
     },
+    measure=answers.measure,
 )
 
 if __name__ == "__main__":

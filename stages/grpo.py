@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import trl
 
-from llmrl import models, rewards, training
+from llmrl import answers, models, rewards, training
 
 
 def trainer(run: training.Run, init: str) -> trl.GRPOTrainer:
     """TRL's trainer on the model in the folder `init`."""
     own = run.settings.own
-    functions = [
-        models.load_classifier(own.reward_model, own.seed) if name == "reward_model" else getattr(rewards, name)
-        for name in own.rewards
-    ]
+    judge = models.load_classifier(own.reward_model, own.seed)
+    judge.config.name_or_path = "reward_model"  # TRL calls its scores by this
     return trl.GRPOTrainer(
         model=models.load_policy(init),
-        reward_funcs=functions,
+        reward_funcs=[judge if name == "reward_model" else getattr(rewards, name) for name in own.rewards],
         reward_processing_classes=[run.tokenizer if name == "reward_model" else None for name in own.rewards],
         args=trl.GRPOConfig(
             **run.arguments,
@@ -49,6 +47,7 @@ STAGE = training.Stage(
         "eval_reward": "reward",
         "eval_rewards/*/mean": "reward_*",
     },
+    measure=answers.measure,
 )
 
 if __name__ == "__main__":

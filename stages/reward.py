@@ -34,7 +34,6 @@ STAGE = training.Stage(
         "eval_accuracy": "accuracy",
         "eval_margin": "margin",
     },
-    answers=False,
 )
 
 if __name__ == "__main__":

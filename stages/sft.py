@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import trl
 
-from llmrl import models, training
+from llmrl import answers, models, training
 
 
 def trainer(run: training.Run, init: str) -> trl.SFTTrainer:
@@ -35,6 +35,7 @@ STAGE = training.Stage(
         "eval_loss": "loss",
         "eval_mean_token_accuracy": "token_accuracy",
     },
+    measure=answers.measure,
 )
 
 if __name__ == "__main__":

@@ -1,0 +1,319 @@
+"""The four stages through the real `dvc` and the real TRL trainers, on a micro experiment in a temporary clone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+STAGES = ("sft", "reward", "dpo", "grpo")
+LOCKS = ("dvc.lock", "data/dvc.lock", "models/dvc.lock")
+
+
+class Clone:
+    """A clone of the project in a folder of its own, with an experiment of a few steps on a few rows."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # One thread: two such jobs on two cores would stand in each other's way.
+        self.environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+            "GIT_CONFIG_GLOBAL": str(folder.parent / "gitconfig"),
+        }
+        (folder.parent / "gitconfig").write_text("[user]\nname = Test\nemail = test@example.org\n")
+
+    def run(self, *command: str, check: bool = True) -> str:
+        """What a command prints, on either stream."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout
+        return done.stdout
+
+    def stages(self, *command: str) -> list[str]:
+        """The stages whose commands a dvc command ran."""
+        lines = self.run(*command).splitlines()
+        modules = {
+            "python -m llmrl.prepare": "prepare",
+            "python -m llmrl.base": "base",
+            **{f"python -m stages.{stage}": stage for stage in STAGES},
+        }
+        return [modules[" ".join(line.split()[1:4])] for line in lines if line.startswith("> ")]
+
+    def params(self, **sections: dict) -> None:
+        """Change params.yaml."""
+        yaml = YAML()
+        tree = yaml.load(self.folder / "params.yaml")
+        for section, values in sections.items():
+            tree[section].update(values)
+        yaml.dump(tree, self.folder / "params.yaml")
+
+    def products(self) -> dict[str, bytes]:
+        """The three locks and all figures and curves."""
+        files = [self.folder / lock for lock in LOCKS]
+        files += [file for file in (self.folder / "metrics").rglob("*") if file.is_file()]
+        return {str(file.relative_to(self.folder)): file.read_bytes() for file in sorted(files)}
+
+    def figures(self, stage: str) -> dict:
+        """The closing figures of a stage."""
+        return json.loads((self.folder / f"metrics/{stage}/metrics.json").read_text())[stage]
+
+    def runs(self) -> list[dict]:
+        """run.json of every run, oldest first, with the folder it lies in."""
+        records = [json.loads(f.read_text()) | {"folder": f.parent} for f in self.folder.glob("runs/*/run.json")]
+        return sorted(records, key=lambda record: record["folder"].stat().st_mtime)
+
+
+def micro(clone: Clone) -> None:
+    """A few steps of a few rows: what is tested is the pipeline, not what it learns."""
+    sizes = {"rows": 64, "eval_rows": 8, "source": "builtin:arithmetic"}
+    clone.params(
+        data={name: sizes for name in ("sft", "preference", "prompts")},
+        train={"threads": 1, "batch": 8, "micro_batch": 4, "lr_scheduler_type": "constant", "logging_steps": 1},
+        answers={"samples": 2, "max_new_tokens": 12},
+        sft={"max_steps": 3, "eval_steps": 2},
+        reward={"max_steps": 3, "eval_steps": 2},
+        dpo={"max_steps": 3, "eval_steps": 2},
+        grpo={"max_steps": 3, "eval_steps": 2, "batch": 8, "micro_batch": 4, "num_generations": 4}
+        | {"max_completion_length": 12, "per_device_eval_batch_size": 8},
+    )
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The micro experiment, committed and run once."""
+    folder = tmp_path_factory.mktemp("pipeline") / "clone"
+    folder.mkdir()
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file() and not name.startswith("metrics/") and not name.endswith("dvc.lock"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    clone = Clone(folder)
+    micro(clone)
+    clone.run("git", "init", "-q", "-b", "main")
+    clone.run("git", "add", "-A")
+    clone.run("git", "commit", "-qm", "the project")
+    assert ["base", "prepare", "prepare", "prepare", "dpo", "grpo", "reward", "sft"] == sorted(
+        clone.stages("dvc", "repro"), key=lambda name: (name in STAGES, name)
+    )
+    clone.run("git", "add", "-A")
+    clone.run("git", "commit", "-qm", "the micro experiment")
+    return clone
+
+
+@pytest.fixture
+def unchanged(clone: Clone):
+    """The clone, brought back afterwards to the commit and its products."""
+    yield clone
+    clone.run("git", "checkout", "-q", ".")
+    clone.run("dvc", "checkout", "-q")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_figures(clone: Clone, stage: str) -> None:
+    """Each stage has held-out figures before and after training, and policies those of their answers."""
+    expected = {
+        "sft": {"loss", "token_accuracy"},
+        "reward": {"loss", "accuracy", "margin"},
+        "dpo": {"loss", "accuracy", "margin"},
+        "grpo": {"reward", "reward_accuracy", "reward_reward_model"},
+    }
+    figures = clone.figures(stage)
+
+    assert set() == expected[stage] - set(figures)
+    assert set() == {f"{name}_before" for name in expected[stage]} - set(figures)
+    if stage != "reward":
+        protocol = {"greedy", "greedy_ci95", "sampled", "sampled_ci95", "n", "ended", "tokens"}
+        assert protocol == set(figures["answers"])
+    assert ("answers_before" in figures) == (stage == "sft")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_product(clone: Clone, stage: str) -> None:
+    """A product loads with plain transformers, ends its turn in generate, and tells what made it."""
+    import transformers
+
+    folder = clone.folder / "models" / stage
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    provenance = json.loads((folder / "provenance.json").read_text())
+
+    assert {"settings", "inputs", "versions", "device"} == set(provenance)
+    assert sorted(provenance["inputs"]) == sorted(
+        {
+            "sft": ["models/base", "data/sft", "data/prompts/eval.parquet"],
+            "reward": ["models/sft", "data/preference"],
+            "dpo": ["models/sft", "data/preference", "data/prompts/eval.parquet"],
+            "grpo": ["models/dpo", "models/reward", "data/prompts", "data/prompts/eval.parquet"],
+        }[stage]
+    )
+    assert set() == {file.name for file in folder.iterdir()} - {
+        "model.safetensors",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "provenance.json",
+    }
+    if stage == "reward":
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+        assert 1 == model.config.num_labels
+        assert tokenizer.pad_token_id == model.config.pad_token_id
+    else:
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+        ends = model.generation_config.eos_token_id
+        assert tokenizer.eos_token_id in (ends if isinstance(ends, list) else [ends])
+        assert tokenizer.pad_token_id == model.generation_config.pad_token_id
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_run_folder(clone: Clone, stage: str) -> None:
+    """A run's folder tells what ran, how it ended, and every step with its time and memory."""
+    record = next(record for record in clone.runs() if record["stage"] == stage)
+    lines = [json.loads(line) for line in (record["folder"] / "metrics.jsonl").read_text().splitlines()]
+
+    assert 0 == record["exit"]
+    assert record["id"] == record["folder"].name
+    assert {1, 2, 3} <= {line["step"] for line in lines}
+    assert all(line["seconds"] >= 0 and line["memory_gib"] > 0 for line in lines)
+    assert list(record["folder"].glob("events.out.tfevents.*"))
+    assert "\x1b" not in (record["folder"] / "console.log").read_text()
+    assert f"models/{stage}" in (record["folder"] / "console.log").read_text()
+
+
+def test_completions(clone: Clone) -> None:
+    """GRPO keeps the completions of each step with each reward; the reward model is one that differs by completion."""
+    import pyarrow.parquet as pq
+
+    folder = next(record["folder"] for record in clone.runs() if record["stage"] == "grpo")
+    files = sorted((folder / "completions").glob("*.parquet"))
+    table = pq.read_table(files[-1])
+
+    assert {"prompt", "completion", "accuracy", "reward_model"} <= set(table.column_names)
+    assert len(set(table["reward_model"].to_pylist())) > 1
+
+
+def test_curves(clone: Clone) -> None:
+    """A curve's step is the optimizer step, from before training to the model as saved."""
+    for stage, name in (("sft", "loss"), ("reward", "accuracy"), ("dpo", "accuracy"), ("grpo", "reward")):
+        lines = (clone.folder / f"metrics/{stage}/plots/metrics/{stage}/{name}.tsv").read_text().splitlines()
+
+        assert ["step", "0", "2", "3"] == [line.split("\t")[0] for line in lines]
+        assert clone.figures(stage)[name] == float(lines[-1].split("\t")[1])
+
+
+def test_samples(clone: Clone) -> None:
+    """Each policy leaves its answers to the same prompts to read."""
+    prompts = []
+    for stage in ("sft", "dpo", "grpo"):
+        rows = json.loads((clone.folder / f"metrics/{stage}/answers.json").read_text())
+        prompts.append([row["prompt"] for row in rows])
+
+    assert 8 == len(prompts[0])
+    assert prompts[0] == prompts[1] == prompts[2]
+
+
+def test_dvc_yaml_is_left_alone(clone: Clone) -> None:
+    """No run writes to dvc.yaml or to any other file in git."""
+    assert "" == clone.run("git", "status", "--porcelain")
+
+
+def test_nothing_to_do(clone: Clone) -> None:
+    """Where nothing changed, nothing runs."""
+    assert [] == clone.stages("dvc", "repro")
+    assert "up to date" in clone.run("dvc", "repro")
+
+
+def test_same_bytes(unchanged: Clone) -> None:
+    """The same experiment run again gives the same three locks, figures and curves, to the byte."""
+    before = unchanged.products()
+    ran = unchanged.stages("dvc", "repro", "--force")
+
+    assert 8 == len(ran)
+    assert before == unchanged.products()
+
+
+def test_run_section_changes_nothing(unchanged: Clone) -> None:
+    """A setting of `run` reruns no stage."""
+    assert [] == unchanged.stages("dvc", "exp", "run", "-S", "run.verbosity=quiet")
+
+
+def test_one_dial(unchanged: Clone) -> None:
+    """`-S train.lr=1e-5` reaches the optimizer of all four stages, each times its lr_scale, and reruns nothing else."""
+    known = {record["id"] for record in unchanged.runs()}
+    ran = unchanged.stages("dvc", "exp", "run", "-S", "train.lr=1e-5")
+    scale = {s: YAML().load(unchanged.folder / "params.yaml")[s]["lr_scale"] for s in STAGES}
+    rates = {}
+    for record in unchanged.runs():
+        if record["id"] not in known:
+            lines = [json.loads(line) for line in (record["folder"] / "metrics.jsonl").read_text().splitlines()]
+            rates[record["stage"]] = next(line["learning_rate"] for line in reversed(lines) if "learning_rate" in line)
+
+    assert ["sft", "reward", "dpo", "grpo"] == sorted(ran, key=STAGES.index)
+    assert {stage: pytest.approx(1e-5 * scale[stage]) for stage in STAGES} == rates
+
+
+def test_only_what_changed_and_back(unchanged: Clone) -> None:
+    """In a temporary checkout, dpo.beta reruns dpo and grpo, whose records come home; going back trains nothing."""
+    before, known = unchanged.products(), {record["id"] for record in unchanged.runs()}
+    ran = unchanged.stages("dvc", "exp", "run", "--temp", "-n", "beta", "-S", "dpo.beta=0.3")
+    new = [record for record in unchanged.runs() if record["id"] not in known]
+
+    assert ["dpo", "grpo"] == ran
+    assert {("dpo", "beta"), ("grpo", "beta")} == {(record["stage"], record["experiment"]) for record in new}
+    unchanged.run("dvc", "exp", "apply", "beta")
+    assert before != unchanged.products()
+    unchanged.run("git", "checkout", "-q", ".")
+    assert [] == unchanged.stages("dvc", "repro")
+    assert before == unchanged.products()
+
+
+def test_init_rewires_the_graph(unchanged: Clone) -> None:
+    """`init` and `reward_model` are dependencies: changed, they rewire what feeds what."""
+    unchanged.params(dpo={"init": "models/base"}, grpo={"init": "models/sft"})
+    drawn = unchanged.run("dvc", "dag", "--mermaid")
+    names = dict(line.strip().removesuffix('"]').split('["') for line in drawn.splitlines() if '["' in line)
+    edges = {tuple(names[node] for node in line.strip().split("-->")) for line in drawn.splitlines() if "-->" in line}
+
+    assert ("models/dvc.yaml:base", "dpo") in edges
+    assert ("sft", "dpo") not in edges
+    assert ("sft", "grpo") in edges
+    assert ("reward", "grpo") in edges
+
+
+def test_rewards_rerun_grpo_alone(unchanged: Clone) -> None:
+    """An edit in llmrl/rewards.py concerns grpo and nothing else."""
+    with (unchanged.folder / "llmrl/rewards.py").open("a") as file:
+        file.write("\n\ndef mine(completions, **_):\n    return [0.0] * len(completions)\n")
+
+    assert ["grpo"] == unchanged.stages("dvc", "repro", "--dry")
+
+
+def test_a_mistake_loses_nothing(unchanged: Clone) -> None:
+    """A mistake in the last section stops the first stage with its line, and undoing it restores all without training."""
+    before = unchanged.products()
+    unchanged.params(train={"lr": 0.5}, grpo={"betta": 0.1})
+    said = unchanged.run("dvc", "repro", check=False)
+    unchanged.run("git", "checkout", "-q", "params.yaml")
+
+    assert "grpo.betta is not a setting. Did you mean grpo.beta?" in said
+    assert "Traceback" not in said
+    assert [] == unchanged.stages("dvc", "repro")
+    assert before == unchanged.products()
