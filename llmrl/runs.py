@@ -1,6 +1,6 @@
 """runs/<YYYYMMDD_HHMMSS_xxxx>/: the record of one stage run, whatever became of it; git-ignored.
 
-run.json          run id, stage, settings, versions, git commit, DVC experiment, device, duration, exit
+run.json          run id, stage, settings, versions, git commit, DVC experiment, device, phases, duration, exit
 console.log       what the terminal showed
 events.log        what every library logged, with times
 metrics.jsonl     every figure of every logged step, with time and memory
@@ -57,7 +57,8 @@ class Folder:
         self.path = repository() / "runs" / self.id
         self.path.mkdir(parents=True)
         self.started = time.monotonic()
-        self.record = {
+        self.phases: dict[str, float] = {}
+        self.record: dict[str, Any] = {
             "id": self.id,
             "stage": settings.stage,
             "settings": settings.tracked | {"run": asdict(settings.run), "answers": asdict(settings.answers)},
@@ -66,6 +67,7 @@ class Folder:
             "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
             "experiment": os.environ.get("DVC_EXP_NAME"),
             "machine": platform.node(),
+            "phases": self.phases,
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         }
         self.write()
@@ -80,6 +82,14 @@ class Folder:
         """Bring run.json up to date."""
         self.record |= more
         (self.path / "run.json").write_text(json.dumps(self.record, indent=2) + "\n")
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Say what the run is doing, and record the seconds it took."""
+        begun = time.monotonic()
+        with self.terminal.doing(name):
+            yield
+        self.phases[name] = round(time.monotonic() - begun, 2)
 
     def keep(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Keep a table as Parquet."""

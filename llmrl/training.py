@@ -100,15 +100,15 @@ def run_stage(stage: Stage, build: Build, settings: params.Settings, folder: Fol
     """Train, save and measure: models/<stage> and metrics/<stage>."""
     from llmrl import console, tracking
 
-    run, too_long = prepared(stage, settings, folder)
-    figures = tracking.Figures(stage.name, stage.tracked)
-    run.callbacks.extend([figures.callback, *folder.callbacks])
-    measure = Measuring(stage, run, figures, folder)
-
-    trainer = quiet(build(run, settings.own.init))
+    with folder.phase("loading"):
+        run, too_long = prepared(stage, settings, folder)
+        figures = tracking.Figures(stage.name, stage.tracked)
+        run.callbacks.extend([figures.callback, *folder.callbacks])
+        measure = Measuring(stage, run, figures, folder)
+        trainer = quiet(build(run, settings.own.init))
     folder.terminal.show(console.plan(run, trainer, too_long))
     figures.set(rows=len(run.train_rows), rows_too_long=too_long)
-    with folder.terminal.doing("measuring the model it starts from"):
+    with folder.phase("measuring before"):
         before = measure(trainer, "before", answers=not models.is_product(settings.own.init))
     trainer.train()
     steps = trainer.state.global_step
@@ -116,18 +116,20 @@ def run_stage(stage: Stage, build: Build, settings: params.Settings, folder: Fol
         raise RuntimeError(f"stopped at step {steps} of {trainer.state.max_steps}")
     unfinished, out = Path(f"models/.{stage.name}"), Path(f"models/{stage.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
-    models.save(trainer.model, settings.own.init, unfinished, provenance(stage, run))
+    with folder.phase("saving"):
+        models.save(trainer.model, settings.own.init, unfinished, provenance(stage, run))
     del trainer
     gc.collect()
 
-    # What is reported is what is shipped: the model as saved and loaded again.
-    one_row = run.train_rows.select(range(1))  # a trainer must have some; nothing is trained on
-    trainer = quiet(build(replace(run, train_rows=one_row, callbacks=[]), str(unfinished)))
-    with folder.terminal.doing("measuring the model as saved"):
+    with folder.phase("measuring after"):
+        # What is reported is what is shipped: the model as saved and loaded again.
+        one_row = run.train_rows.select(range(1))  # a trainer must have some; nothing is trained on
+        trainer = quiet(build(replace(run, train_rows=one_row, callbacks=[]), str(unfinished)))
         after = measure(trainer, "after", answers=True)
     figures.write(steps, before, after)
     shutil.rmtree(out, ignore_errors=True)
     unfinished.rename(out)
+    folder.write(device=f"{run.hardware.name}, {run.hardware.precision}")
     folder.terminal.show(console.outcome(stage.name, before, after))
 
 

@@ -313,7 +313,8 @@ def test_a_mistake_loses_nothing(unchanged: Clone) -> None:
     said = unchanged.run("dvc", "repro", check=False)
     unchanged.run("git", "checkout", "-q", "params.yaml")
 
-    assert "grpo.betta is not a setting. Did you mean grpo.beta?" in said
+    assert "grpo.betta" in said
+    assert "Did you mean grpo.beta?" in said
     assert "Traceback" not in said
     assert [] == unchanged.stages("dvc", "repro")
     assert before == unchanged.products()
