@@ -44,8 +44,8 @@ lint: $(READY)  ## report what ruff and mypy find
 fix: $(READY)  ## mend what ruff can
 	@ruff check --fix . && ruff format .
 
-plots: $(READY)  ## the curves of all stages as one page, plots.html
-	@python -m llmrl.plots
+plots: $(READY)  ## plots.html: all curves on one page, with no network; REV="HEAD~1 my-experiment" compares
+	@python -m llmrl.plots $(REV)
 
 # At versions beside which the vLLM that TRL takes can be installed, hence the two passes; needs uv.
 LOCK := uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --no-header --no-annotate

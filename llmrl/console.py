@@ -128,8 +128,8 @@ def outcome(stage: str, before: dict[str, Any], after: dict[str, Any]) -> Table:
     """The held-out figures before and after training."""
     table = Table("held out", "before", "after", title=f"models/{stage}", title_justify="left", title_style="bold")
     first, last = flat(before), flat(after)
-    for name, value in last.items():
-        table.add_row(name, f"{first[name]:.3f}" if name in first else "", f"{value:.3f}")
+    for name in last:
+        table.add_row(name, *(f"{figures[name]:.4g}" if name in figures else "" for figures in (first, last)))
     return table
 
 

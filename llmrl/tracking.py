@@ -22,10 +22,13 @@ SAMPLES = 20
 
 
 class Figures:
-    """What a stage has measured so far. `tracked` maps TRL's names to ours; `*` in both stands for any text."""
+    """What a stage has measured so far, and `counts` known from the start.
 
-    def __init__(self, stage: str, tracked: dict[str, str]) -> None:
-        self.stage = stage
+    `tracked` maps TRL's names to ours; `*` in both stands for any text.
+    """
+
+    def __init__(self, stage: str, tracked: dict[str, str], **counts: int) -> None:
+        self.stage, self.counts = stage, counts
         self.patterns = {re.compile(re.escape(theirs).replace(r"\*", "(.+)")): ours for theirs, ours in tracked.items()}
         # DVC runs this pipeline and has its own dvc.yaml: dvclive shall write figures and nothing else.
         self.live = Live(dir=f"metrics/{stage}", dvcyaml=None, save_dvc_exp=False, report=None)
@@ -50,10 +53,6 @@ class Figures:
             if (ours := self.name(theirs)) and number(value):
                 self.live.log_metric(f"{self.stage}/{ours}", value)
 
-    def set(self, **figures: Any) -> None:
-        """Figures that have no curve."""
-        self.live.summary.setdefault(self.stage, {}).update(figures)
-
     def samples(self, rows: list[dict[str, Any]]) -> None:
         """The first twenty answers, a fixed set as the held-out prompts are."""
         shown = [
@@ -76,8 +75,9 @@ class Figures:
         for name, value in after.items():
             if not isinstance(value, dict):
                 self.live.log_metric(f"{self.stage}/{name}", value)
-        self.set(**{f"{name}_before": value for name, value in before.items()})
-        self.set(**{name: value for name, value in after.items() if isinstance(value, dict)})
+        # The last points of the other curves, of one batch each, are no figures of the model.
+        earlier = {f"{name}_before": value for name, value in before.items()}
+        self.live.summary = {self.stage: self.counts | earlier | after}
         self.live.make_summary()
 
 

@@ -102,12 +102,12 @@ def run_stage(stage: Stage, build: Build, settings: params.Settings, folder: Fol
 
     with folder.phase("loading"):
         run, too_long = prepared(stage, settings, folder)
-        figures = tracking.Figures(stage.name, stage.tracked)
+        counts = {"rows": len(run.train_rows), "rows_too_long": too_long}
+        figures = tracking.Figures(stage.name, stage.tracked, **counts)
         run.callbacks.extend([figures.callback, *folder.callbacks])
         measure = Measuring(stage, run, figures, folder)
         trainer = quiet(build(run, settings.own.init))
     folder.terminal.show(console.plan(run, trainer, too_long))
-    figures.set(rows=len(run.train_rows), rows_too_long=too_long)
     with folder.phase("measuring before"):
         before = measure(trainer, "before", answers=not models.is_product(settings.own.init))
     trainer.train()

@@ -41,11 +41,11 @@ STAGE = training.Stage(
     limit="max_prompt_length",
     tracked={
         "reward": "train_reward",
-        "rewards/*/mean": "train_reward_*",
+        "rewards/*/mean": "train_*",
         "completions/mean_length": "train_tokens",
         "frac_reward_zero_std": "groups_without_signal",
         "eval_reward": "reward",
-        "eval_rewards/*/mean": "reward_*",
+        "eval_rewards/*/mean": "*",
     },
     measure=answers.measure,
 )

@@ -133,7 +133,7 @@ def test_figures(clone: Clone, stage: str) -> None:
         "sft": {"loss", "token_accuracy"},
         "reward": {"loss", "accuracy", "margin"},
         "dpo": {"loss", "accuracy", "margin"},
-        "grpo": {"reward", "reward_accuracy", "reward_reward_model"},
+        "grpo": {"reward", "accuracy", "reward_model"},
     }
     figures = clone.figures(stage)
 
