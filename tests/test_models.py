@@ -1,0 +1,163 @@
+"""Model folders: what models/base makes right, what is refused, what a saved model holds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from llmrl import base, models
+from llmrl.errors import InputError
+
+TINY = Path(__file__).parent.parent / "models/tiny"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A copy of the built-in model to spoil."""
+    return Path(shutil.copytree(TINY, tmp_path / "source"))
+
+
+@pytest.fixture
+def made(source: Path, tmp_path: Path) -> Path:
+    """models/base as made of it."""
+    out = tmp_path / "base"
+    out.mkdir()
+    base.make(str(source), out)
+    return out
+
+
+def edit(file: Path, **values: object) -> None:
+    """Change a JSON file."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_base_keeps_the_weights(made: Path) -> None:
+    """models/base holds the source's weights as they are."""
+    assert (TINY / "model.safetensors").read_bytes() == (made / "model.safetensors").read_bytes()
+
+
+def test_base_of_base_is_the_same(made: Path, tmp_path: Path) -> None:
+    """What is right already is made the same bytes again, so that nothing depends on where a model was loaded from."""
+    again = tmp_path / "again"
+    again.mkdir()
+    base.make(str(made), again)
+
+    assert {f.name: f.read_bytes() for f in made.iterdir()} == {f.name: f.read_bytes() for f in again.iterdir()}
+
+
+def test_ids_agree(made: Path) -> None:
+    """Config and generation config name the tokenizer's pad and end-of-turn tokens."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(made)
+    for name in ("config.json", "generation_config.json"):
+        found = json.loads((made / name).read_text())
+
+        assert tokenizer.pad_token_id == found["pad_token_id"]
+        assert tokenizer.eos_token_id == found["eos_token_id"]
+
+
+def no_template(source: Path) -> None:
+    (source / "chat_template.jinja").unlink()
+
+
+def no_marks(source: Path) -> None:
+    template = source / "chat_template.jinja"
+    template.write_text(template.read_text().replace("{%- generation %}", "").replace("{%- endgeneration %}", ""))
+
+
+def pad_is_end(source: Path) -> None:
+    config = json.loads((source / "tokenizer_config.json").read_text())
+    edit(source / "tokenizer_config.json", pad_token=config["eos_token"])
+
+
+def too_few_embeddings(source: Path) -> None:
+    edit(source / "config.json", vocab_size=100)
+
+
+def wrong_kind(source: Path) -> None:
+    edit(source / "config.json", architectures=["Qwen2ForSequenceClassification"])
+
+
+def no_weights(source: Path) -> None:
+    (source / "model.safetensors").unlink()
+
+
+def no_config(source: Path) -> None:
+    (source / "config.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (no_template, "has no chat template"),
+        (no_marks, "{% generation %}"),
+        (pad_is_end, "pad token"),
+        (too_few_embeddings, "more than the model's 100"),
+        (wrong_kind, "a model …ForCausalLM is needed"),
+        (no_weights, "has no weights"),
+        (no_config, "is not a model's folder"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_cannot_be_trained_on_is_refused(spoil, said: str, source: Path, tmp_path: Path) -> None:
+    """A base model that cannot be trained on is refused in one message that names it and what would be right."""
+    spoil(source)
+
+    with pytest.raises(InputError, match=said.replace("{", r"\{").replace("%", "%")) as error:
+        base.make(str(source), tmp_path)
+
+    assert str(source) in str(error.value)
+
+
+def test_saved_twice(made: Path, tmp_path: Path) -> None:
+    """Saving gives the same bytes each time, the tokenizer's files those of the model it started from."""
+    for name in ("one", "other"):
+        models.save(models.load_policy(str(made)), str(made), tmp_path / name, {"settings": {"b": 1, "a": 2}})
+    one, other = ({f.name: f.read_bytes() for f in (tmp_path / name).iterdir()} for name in ("one", "other"))
+
+    assert one == other
+    assert (made / "tokenizer.json").read_bytes() == one["tokenizer.json"]
+    assert (made / "chat_template.jinja").read_bytes() == one["chat_template.jinja"]
+
+
+def test_saved_is_what_was_trained(made: Path, tmp_path: Path) -> None:
+    """A model loaded from what was saved gives the same logits."""
+    model = models.load_policy(str(made))
+    with torch.no_grad():
+        model.model.embed_tokens.weight.add_(0.01)
+    models.save(model, str(made), tmp_path / "saved", {})
+    tokens = torch.tensor([[5, 6, 7, 8]])
+
+    assert torch.equal(model(tokens).logits, models.load_policy(str(tmp_path / "saved"))(tokens).logits)
+
+
+def test_new_head_is_drawn_by_the_seed(made: Path) -> None:
+    """A reward model on a policy's body has a head that the seed alone decides."""
+    one, same, other = (models.load_classifier(str(made), seed).score.weight for seed in (1, 1, 2))
+
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_reward_model_is_no_policy(made: Path, tmp_path: Path) -> None:
+    """A reward model where a policy belongs is refused by the setting's name, before anything is loaded."""
+    models.save(models.load_classifier(str(made), 1), str(made), tmp_path / "reward", {})
+
+    with pytest.raises(InputError, match=r"dpo\.init: .*reward holds a Qwen2ForSequenceClassification"):
+        models.check_kind(str(tmp_path / "reward"), "ForCausalLM", "dpo.init")
+
+
+def test_digest_of_a_folder(tmp_path: Path) -> None:
+    """A folder's digest changes with a file's name or content."""
+    digests = set()
+    for name, content in (("a", "1"), ("b", "1"), ("b", "2")):
+        folder = tmp_path / f"{name}{content}"
+        folder.mkdir()
+        (folder / name).write_text(content)
+        digests.add(models.digest(folder))
+
+    assert 3 == len(digests)
