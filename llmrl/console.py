@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
-from rich import progress
+from rich import box, progress
 from rich.console import Console, RenderableType
 from rich.table import Table
 from transformers import TrainerCallback
@@ -126,7 +126,15 @@ def plan(run: Run, trainer: Trainer, too_long: int) -> Table:
 
 def outcome(stage: str, before: dict[str, Any], after: dict[str, Any]) -> Table:
     """The held-out figures before and after training."""
-    table = Table("held out", "before", "after", title=f"models/{stage}", title_justify="left", title_style="bold")
+    table = Table(
+        "held out",
+        "before",
+        "after",
+        box=box.SIMPLE_HEAD,
+        title=f"models/{stage}",
+        title_justify="left",
+        title_style="bold",
+    )
     first, last = flat(before), flat(after)
     for name in last:
         table.add_row(name, *(f"{figures[name]:.4g}" if name in figures else "" for figures in (first, last)))
