@@ -6,9 +6,11 @@ hides what preference and RL stages do (it flips with the likeliest style); samp
 
 from __future__ import annotations
 
+import logging
 import re
 import statistics
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,8 +20,33 @@ if TYPE_CHECKING:
     from llmrl.params import Answers
 
 BOXED = "\\boxed{"
-INTEGER = re.compile(r"[+-]?\d+")
-LONGEST = 300  # characters of an answer that are parsed: instead of math-verify's timers, which depend on the machine
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
+WORDS = re.compile(r"[^\W\d_]{2,}( +[^\W\d_]+)*")
+# What bounds the work of comparing two answers, instead of math-verify's timers, which depend on the machine: a gold
+# answer has at most LONGEST characters, and what is longer than MATHEMATICS or could explode is compared as text alone.
+LONGEST = 300
+MATHEMATICS = 100
+SUMMANDS = re.compile(r"[+-]")
+# A power of one symbol or number by a small exponent, or of a bracket by 2 or 3; what is a power beside is not small.
+POWER = re.compile(
+    r"(?<![)}\]])\^ ?(\{-?([a-z\d]|\d\d|\\frac ?\{\d\} ?\{\d\}|\d/\d)\}|-?[a-z\d]|\\[a-z]+)(?! ?\^)", re.IGNORECASE
+)
+BRACKET_POWER = re.compile(r"(?<=[)}\]])\^ ?(\{[23]\}|[23])(?! ?\^)")
+EXPLOSIVE = re.compile(r"\^|\*\*|!|\\(sum|prod|o?i*int|[dt]?binom|lim|det)(?![a-z])")
+
+
+def last_boxed(text: str) -> tuple[str, str] | None:
+    r"""What the last \boxed{} of a text holds, and what follows it; None where it is missing or not closed."""
+    start = text.rfind(BOXED)
+    if start < 0:
+        return None
+    begin = start + len(BOXED)
+    depth = 1
+    for end in range(begin, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[end], 0)
+        if depth == 0:
+            return text[begin:end].strip(), text[end + 1 :]
+    return None
 
 
 def final(text: str) -> str | None:
@@ -28,39 +55,72 @@ def final(text: str) -> str | None:
     >>> final(r"so \boxed{\frac{1}{2}}.")
     '\\frac{1}{2}'
     """
-    start = text.rfind(BOXED)
-    depth = 0
-    for end in range(start + len(BOXED) - 1, len(text) if start >= 0 else 0):
-        depth += {"{": 1, "}": -1}.get(text[end], 0)
-        if depth == 0:
-            return text[start + len(BOXED) : end].strip()
-    return None
+    boxed = last_boxed(text)
+    return boxed and boxed[0]
 
 
 def ends_boxed(text: str) -> bool:
-    r"""Whether a text ends with its answer in \boxed{}."""
-    answer = final(text)
-    return answer is not None and text.rstrip(" .$\n").endswith("}")
+    r"""Whether a text ends with its answer in \boxed{}, but for what closes a formula or a sentence."""
+    boxed = last_boxed(text)
+    return boxed is not None and not boxed[1].strip(" .$\n\\])")
+
+
+def gold(solution: str) -> str | None:
+    r"""The one answer a solution gives, from its last \boxed{} where it has one; None where there is no short one.
+
+    >>> gold("$72$"), gold(r"48 + 24 = 72, so \boxed{72}."), gold("48 + 24 =\n72")
+    ('72', '72', None)
+    """
+    answer = solution.strip() if BOXED not in solution else final(solution)
+    if not answer or len(answer) > LONGEST or "\n" in answer:
+        return None
+    stripped = answer.strip("$ ") or answer
+    return stripped if stripped.count("{") == stripped.count("}") else None
 
 
 def right(text: str, solution: str) -> bool:
-    r"""Whether the answer in the last \boxed{} of `text` equals `solution`, as mathematics."""
-    answer = final(text)
-    if answer is None or len(answer) > LONGEST:
+    r"""Whether the answer in the last \boxed{} of `text` equals `solution`, as mathematics.
+
+    >>> right(r"so \boxed{0.5}", r"$\frac{1}{2}$")
+    True
+    """
+    answer, expected = final(text), gold(solution)
+    if not answer or expected is None or len(answer) > LONGEST:
         return False
-    gold = solution.strip().strip("$")
-    if answer == gold:
+    return same(expected, answer.strip("$ "))
+
+
+def same(expected: str, answer: str) -> bool:
+    """Whether two short answers are the same number, words, text or mathematics."""
+    expected, answer = (re.sub(r"^\\(?:text|mathrm|textbf) ?\{([^{}]*)\}$", r"\1", one) for one in (expected, answer))
+    if "".join(expected.split()) == "".join(answer.split()):
         return True
-    if INTEGER.fullmatch(answer) and INTEGER.fullmatch(gold):
-        return int(answer) == int(gold)
-    return equal(gold, answer)
+    if NUMBER.fullmatch(expected) and NUMBER.fullmatch(answer):
+        return Decimal(expected) == Decimal(answer)
+    # To math-verify a word is a product of its letters.
+    if WORDS.fullmatch(expected) or WORDS.fullmatch(answer):
+        return expected.casefold() == answer.casefold()
+    return modest(expected) and modest(answer) and equal(expected, answer)
 
 
-def equal(gold: str, answer: str) -> bool:
+def modest(text: str) -> bool:
+    r"""Whether an answer is small enough to compute with, on any machine.
+
+    >>> modest(r"3x^2 + 2^{10}"), modest("9^{9^9}"), modest("99!")
+    (True, False, False)
+    """
+    if len(text) > MATHEMATICS or len(SUMMANDS.findall(text)) > 6:
+        return False
+    rest = BRACKET_POWER.sub("", POWER.sub("", text), count=1)
+    return not EXPLOSIVE.search(rest)
+
+
+def equal(expected: str, answer: str) -> bool:
     """Whether two LaTeX expressions are the same mathematics, by math-verify with its timers off."""
     from math_verify import parse, verify
 
-    one, other = (parse(f"${text}$", parsing_timeout=None) for text in (gold, answer))
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that there is no timer
+    one, other = (parse(f"${text}$", parsing_timeout=None) for text in (expected, answer))
     return bool(verify(one, other, timeout_seconds=None))
 
 
@@ -156,7 +216,8 @@ def generate(
     # Prompts of like length share a batch, so that little is computed for padding.
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     found: dict[int, list[Answer]] = {}
-    size = max(1, protocol.batch // options.get("num_return_sequences", 1))
+    each = options.get("num_return_sequences", 1)
+    size = max(1, protocol.batch // each)
     for start in range(0, len(order), size):
         indices = order[start : start + size]
         batch = tokenizer(
@@ -168,9 +229,8 @@ def generate(
         ).to(model.device)
         tokens = model.generate(**batch, max_new_tokens=protocol.max_new_tokens, **options)
         completions = tokens[:, batch["input_ids"].shape[1] :].tolist()  # (prompts x samples, new tokens)
-        each = options.get("num_return_sequences", 1)
         for number, index in enumerate(indices):
-            found[index] = [read(tokens, tokenizer) for tokens in completions[number * each : (number + 1) * each]]
+            found[index] = [read(one, tokenizer) for one in completions[number * each : (number + 1) * each]]
     return [found[index] for index in range(len(texts))]
 
 

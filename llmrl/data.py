@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,12 +35,14 @@ SCHEMAS = {
     "preference": pa.schema([("prompt", MESSAGES), ("chosen", MESSAGES), ("rejected", MESSAGES)]),
     "prompts": pa.schema([("prompt", MESSAGES), ("solution", pa.string())]),
 }
-# What a source must have, any one of these, to become the data set.
-COLUMNS = {
-    "sft": ("messages", "prompt + completion"),
-    "preference": ("prompt + chosen + rejected", "chosen + rejected with the prompt inside"),
-    "prompts": ("prompt", "prompt + solution"),
+# The columns a source must have, all of any one of these, to become the data set.
+FORMATS = {
+    "sft": (("messages",), ("prompt", "completion")),
+    "preference": (("prompt", "chosen", "rejected"), ("chosen", "rejected")),
+    "prompts": (("prompt",),),
 }
+ROLES = ("system", "user", "assistant", "tool")
+TURNS = re.compile(r"""\s*\[\s*\{\s*["'](role|content)["']""")  # how a list of turns begins that is written as text
 
 
 class DefectiveError(Exception):
@@ -49,90 +52,147 @@ class DefectiveError(Exception):
 # --- one shape -------------------------------------------------------------------------------------------------------
 
 
-def conversation(value: Any, role: str) -> list[Message]:
-    """A plain text as one turn of `role`, or a list of turns as it stands but for other columns of a turn."""
-    if isinstance(value, str) and value.lstrip().startswith("[{"):  # CSV has no lists: they come as JSON
-        value = json.loads(value)
-    if isinstance(value, str):
-        value = [{"role": role, "content": value}]
-    if not isinstance(value, list) or not all(isinstance(turn, dict) and "role" in turn for turn in value):
-        raise DefectiveError("not a text or a list of turns with role and content")
-    turns = [{"role": turn["role"], "content": turn.get("content")} for turn in value]
-    if not turns or not all(isinstance(t["content"], str) and t["content"].strip() for t in turns):
+def text(value: Any) -> str:
+    """A text with something in it. Raises DefectiveError."""
+    if value is None:
         raise DefectiveError("empty")
-    return turns
+    if not isinstance(value, str):
+        raise DefectiveError("not a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DefectiveError("half a Unicode character") from None
+    if not value.strip():
+        raise DefectiveError("empty")
+    return value
+
+
+def conversation(value: Any, role: str) -> list[Message]:
+    """A plain text as one turn of `role`; a list of turns, also written as JSON, without a turn's further columns.
+
+    >>> conversation("2 + 2?", "user")
+    [{'role': 'user', 'content': '2 + 2?'}]
+    """
+    if isinstance(value, str) and TURNS.match(value):  # a cell of a CSV file holds no list
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise DefectiveError("a list of turns that is not JSON") from None
+    if not isinstance(value, list):
+        return [{"role": role, "content": text(value)}]
+    if not value:
+        raise DefectiveError("empty")
+    return [turn(one) for one in value]
+
+
+def turn(value: Any) -> Message:
+    """One turn, without its further columns. Raises DefectiveError."""
+    if not isinstance(value, dict) or "role" not in value:
+        raise DefectiveError("turns without role and content")
+    if value["role"] not in ROLES:
+        raise DefectiveError(f"a role that is none of {', '.join(ROLES)}")
+    return {"role": value["role"], "content": text(value.get("content"))}
 
 
 def sft_row(row: Row) -> Row:
     """`messages`, or `prompt` and `completion`."""
-    if row.get("messages") is not None:
-        messages = conversation(row["messages"], "user")
-    else:
+    if row.get("messages") is None and row.keys() >= {"prompt", "completion"}:
         messages = conversation(row["prompt"], "user") + conversation(row["completion"], "assistant")
-    if messages[-1]["role"] != "assistant":
-        raise DefectiveError("does not end with the assistant")
-    if len(messages) < 2:
+    else:
+        messages = conversation(row["messages"], "user")
+    require_end(messages)
+    if not any(message["role"] == "user" for message in messages):
         raise DefectiveError("nothing is asked")
     return {"messages": messages}
 
 
 def preference_row(row: Row) -> Row:
     """`chosen` and `rejected`, with the `prompt` beside them or inside both."""
-    if row.get("prompt") is not None:
-        prompt = conversation(row["prompt"], "user")
-        chosen, rejected = conversation(row["chosen"], "assistant"), conversation(row["rejected"], "assistant")
+    chosen, rejected = row["chosen"], row["rejected"]
+    if row.get("prompt") is None:
+        prompt, chosen, rejected = split_prompt(chosen, rejected)
     else:
-        prompt, chosen, rejected = split_prompt(row["chosen"], row["rejected"])
+        prompt = conversation(row["prompt"], "user")
+        chosen, rejected = conversation(chosen, "assistant"), conversation(rejected, "assistant")
+        if chosen[0]["role"] != "assistant":  # some data sets have the prompt beside the answers and inside them too
+            prompt, chosen, rejected = split_turns(chosen, rejected)
     if chosen == rejected:
         raise DefectiveError("chosen equal to rejected")
-    if chosen[-1]["role"] != "assistant" or rejected[-1]["role"] != "assistant":
-        raise DefectiveError("does not end with the assistant")
-    if prompt[-1]["role"] == "assistant":
-        raise DefectiveError("nothing is asked")
+    require_question(prompt)
+    require_end(chosen)
+    require_end(rejected)
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
 def split_prompt(chosen: Any, rejected: Any) -> tuple[list[Message], list[Message], list[Message]]:
-    """The turns both sides begin with, and the rest of each; of plain texts, the common beginning up to a space."""
-    if isinstance(chosen, str) and isinstance(rejected, str) and not chosen.lstrip().startswith("[{"):
-        same = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), None)
-        same = chosen.rfind(" ", 0, min(len(chosen), len(rejected)) if same is None else same) + 1
-        texts = (chosen[:same], "user"), (chosen[same:], "assistant"), (rejected[same:], "assistant")
-        prompt, one, other = (conversation(text, role) for text, role in texts)
-        return prompt, one, other
+    """What both sides begin with, and the rest of each; of plain texts, the common beginning up to a space."""
     one, other = conversation(chosen, "assistant"), conversation(rejected, "assistant")
+    if isinstance(chosen, list) or TURNS.match(chosen):
+        return split_turns(one, other)
+    same = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), len(chosen))
+    words = re.findall(r"\S*\s+", chosen[:same])  # whole ones: "… 42" and "… 43" differ in 42 and 43, not in 2 and 3
+    if not (prompt := "".join(words)).strip():
+        raise DefectiveError("chosen and rejected begin with no common prompt")
+    answers = [conversation(answer[len(prompt) :], "assistant") for answer in (chosen, rejected)]
+    return conversation(prompt.rstrip(), "user"), answers[0], answers[1]
+
+
+def split_turns(chosen: list[Message], rejected: list[Message]) -> tuple[list[Message], list[Message], list[Message]]:
+    """The turns both sides begin with, and the rest of each, which is one turn at least."""
     same = 0
-    while same < min(len(one), len(other)) - 1 and one[same] == other[same]:
+    while same < min(len(chosen), len(rejected)) - 1 and chosen[same] == rejected[same]:
         same += 1
     if same == 0:
         raise DefectiveError("chosen and rejected begin with no common prompt")
-    return one[:same], one[same:], other[same:]
+    return chosen[:same], chosen[same:], rejected[same:]
 
 
 def prompts_row(row: Row) -> Row:
     """`prompt`, with a checkable `solution` where there is one."""
     prompt = conversation(row["prompt"], "user")
-    if prompt[-1]["role"] == "assistant":
-        raise DefectiveError("nothing is asked")
+    require_question(prompt)
     solution = row.get("solution")
-    if solution is not None and not str(solution).strip():
-        raise DefectiveError("empty")
-    return {"prompt": prompt, "solution": None if solution is None else str(solution)}
+    if isinstance(solution, bool | int | float):
+        solution = str(solution)
+    return {"prompt": prompt, "solution": None if solution is None else text(solution)}
+
+
+def require_question(prompt: list[Message]) -> None:
+    if prompt[-1]["role"] not in ("user", "tool"):
+        raise DefectiveError("nothing is asked")
+
+
+def require_end(messages: list[Message]) -> None:
+    if messages[-1]["role"] != "assistant":
+        raise DefectiveError("does not end with the assistant")
 
 
 SHAPES: dict[str, Callable[[Row], Row]] = {"sft": sft_row, "preference": preference_row, "prompts": prompts_row}
+
+
+def shape(name: str, row: Row) -> Row:
+    """A row of any of the data set's FORMATS in its one shape.
+
+    Raises InputError where columns are missing, DefectiveError where the row cannot be trained on.
+    """
+    if not any(row.keys() >= set(columns) for columns in FORMATS[name]):
+        wanted = " or ".join(" + ".join(columns) for columns in FORMATS[name])
+        raise InputError(
+            f"the row has the columns {', '.join(row)}; data/{name} needs {wanted}. "
+            f"data.{name}.columns in params.yaml maps these names to yours."
+        )
+    return SHAPES[name](row)
 
 
 # --- splits ----------------------------------------------------------------------------------------------------------
 
 
 def asked(row: Row) -> str:
-    """What identifies a row's prompt in all three sets: the system turn and the first user turn."""
-    turns = row.get("prompt") or row["messages"]
+    """What identifies a row's prompt in all three sets: all up to the first user turn, however it is spaced."""
     opening = []
-    for turn in turns:
-        opening.append((turn["role"], turn["content"]))
-        if turn["role"] == "user":
+    for message in row.get("prompt") or row["messages"]:
+        opening.append((message["role"], " ".join(message["content"].split())))
+        if message["role"] == "user":
             break
     return json.dumps(opening, ensure_ascii=False)
 
@@ -173,7 +233,7 @@ def read(path: Path) -> Dataset:
     try:
         return Dataset(pq.read_table(path))
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} cannot be read: {error}. `dvc repro --force --downstream` makes it anew.") from None
+        raise InputError(f"{path} cannot be read: {error}. `dvc repro` makes it anew.") from None
 
 
 def length(row: Row, tokenizer: PreTrainedTokenizerBase) -> int:

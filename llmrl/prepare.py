@@ -2,25 +2,27 @@
 
     a source (built in, or the user's files) -> data/<name>/{train,eval}.parquet and source.json
 
-A defective row is dropped and counted by reason, up to a stated share; a defective file stops the run. The folder
-appears whole, by rename, once everything is written.
+A defective row is dropped and counted by reason, up to a stated share; a defective file stops the run. Rows pass
+through one by one, and only a hash of each is kept. The folder appears whole, by rename, once everything is written.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
-import itertools
 import json
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrl import arithmetic, data, params, raw
+from llmrl import answers, arithmetic, data, params, raw, sections
 from llmrl.errors import InputError, reported
 
 BUILTIN = {
@@ -33,27 +35,85 @@ BUILTIN = {
 CHUNK = 1000  # rows a write: what is held in memory
 
 
-def read(name: str, settings: params.Data, source: params.Source) -> Iterator[tuple[str, data.Row]]:
-    """The source's rows, each with where it stands. Raises InputError where there is no such source."""
-    if source.source in BUILTIN:
-        rows = BUILTIN[source.source][name](settings.seed)
-        return ((f"{source.source}:{number}", row) for number, row in enumerate(rows, 1))
-    if source.source == "raw":
-        return raw.rows(Path("data/raw") / name)
-    raise InputError(
-        f"params.yaml: data.{name}.source: {source.source!r} is not a source. "
-        f"Use {', '.join(BUILTIN)}, or raw for the files in data/raw/{name}/."
-    )
+class Rows:
+    """The usable rows of a source, each once and in the data set's one shape; the others are counted by reason."""
+
+    def __init__(self, name: str, settings: params.Data, source: params.Source) -> None:
+        self.name, self.settings, self.source = name, settings, source
+        self.read = 0
+        self.dropped: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}  # where the first row of each reason stands
+        self.seen: set[bytes] = set()
+
+    def __iter__(self) -> Iterator[data.Row]:
+        for where, row in self.all():
+            self.read += 1
+            try:
+                yield self.usable(where, row)
+            except data.DefectiveError as reason:
+                self.dropped[str(reason)] += 1
+                self.examples.setdefault(str(reason), where)
+
+    def all(self) -> Iterator[tuple[str, data.Row]]:
+        """The source's rows as they are, each with where it stands."""
+        if self.source.source == "raw":
+            return raw.rows(folder(self.name))
+        stream = BUILTIN[self.source.source][self.name](self.settings.seed)
+        return ((f"{self.source.source}:{number}", row) for number, row in enumerate(stream, 1))
+
+    def usable(self, where: str, row: data.Row) -> data.Row:
+        """A row in its one shape. Raises DefectiveError where it cannot be used, InputError where columns are wrong."""
+        try:
+            shaped = data.shape(self.name, rename(row, self.source.columns, self.name))
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        if shaped.get("solution") is not None and answers.gold(shaped["solution"]) is None:
+            raise data.DefectiveError("a solution that is no single short answer")
+        digest = hashlib.blake2b(json.dumps(shaped).encode(), digest_size=16).digest()
+        if digest in self.seen:
+            raise data.DefectiveError("duplicate")
+        self.seen.add(digest)
+        return shaped
+
+    def refuse_defective(self) -> None:
+        """Raise InputError where more than the stated share of a user's rows is defective."""
+        # A built-in task repeats itself by nature.
+        if self.source.source in BUILTIN or self.dropped.total() <= self.settings.max_defective * self.read:
+            return
+        reasons = (f"{count} {reason} (first: {self.examples[reason]})" for reason, count in self.dropped.most_common())
+        raise InputError(
+            f"data/{self.name}: {self.dropped.total()} of {self.read} rows are defective, more than "
+            f"data.max_defective in params.yaml allows ({self.settings.max_defective:g}): {'; '.join(reasons)}."
+        )
+
+
+def rename(row: data.Row, columns: dict[str, str], name: str) -> data.Row:
+    """A row with our names beside the source's own. Raises InputError where it lacks one of these."""
+    for theirs in columns.values():
+        if theirs not in row:
+            raise InputError(
+                f"data.{name}.columns in params.yaml names {theirs!r}, which the row does not have; "
+                f"it has {', '.join(row)}."
+            )
+    return row | {ours: row[theirs] for ours, theirs in columns.items()}
 
 
 class Side:
-    """One of the two files of a data set, with at most `limit` rows."""
+    """One of the two files of a data set, with at most `limit` rows, written in chunks."""
 
     def __init__(self, path: Path, schema: pa.Schema, limit: int | None) -> None:
         self.writer = pq.ParquetWriter(path, schema, compression="zstd")
         self.schema, self.limit = schema, limit
         self.rows = 0
         self.waiting: list[data.Row] = []
+
+    def __enter__(self) -> Side:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None:
+            self.flush()
+        self.writer.close()
 
     @property
     def full(self) -> bool:
@@ -70,104 +130,63 @@ class Side:
             self.writer.write_table(pa.Table.from_pylist(self.waiting, schema=self.schema))
             self.waiting.clear()
 
-    def close(self) -> None:
-        self.flush()
-        self.writer.close()
-
 
 def prepare(name: str, out: Path) -> None:
     """Write the data set into the folder `out`. Raises InputError where the source is not what it must be."""
     settings, source = params.source(name)
-    sides = {
-        held_out: Side(out / f"{side}.parquet", data.SCHEMAS[name], limit)
-        for held_out, side, limit in ((False, "train", source.rows), (True, "eval", source.eval_rows))
-    }
-    dropped: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    seen: set[bytes] = set()
-    read_rows = surplus = 0
-    for where, row in read(name, settings, source):
-        if all(side.full for side in sides.values()):
-            break
-        read_rows += 1
-        try:
-            shaped = shape(name, row, source.columns, where)
-            digest = hashlib.blake2b(json.dumps(shaped).encode(), digest_size=16).digest()
-            if digest in seen:
-                raise data.DefectiveError("duplicate")
-            seen.add(digest)
-        except data.DefectiveError as reason:
-            dropped[str(reason)] += 1
-            examples.setdefault(str(reason), where)
-            continue
-        side = sides[data.held_out(shaped, settings.salt, settings.eval_share)]
+    rows = Rows(name, settings, source)
+    with ExitStack() as files:
+        train = files.enter_context(Side(out / "train.parquet", data.SCHEMAS[name], source.rows))
+        held_out = files.enter_context(Side(out / "eval.parquet", data.SCHEMAS[name], source.eval_rows))
+        surplus = split(rows, train, held_out)
+    rows.refuse_defective()
+    for side, file in ((train, "train"), (held_out, "eval")):
+        if not side.rows:
+            raise InputError(
+                f"data/{name}/{file}.parquet would have no rows, of {rows.read} read; it needs more rows, "
+                f"or another data.eval_share in params.yaml (now {settings.eval_share:g})."
+            )
+    counts = {"read": rows.read, "train": train.rows, "eval": held_out.rows, "over the limits": surplus}
+    record(rows, counts, out / "source.json")
+
+
+def split(rows: Rows, train: Side, held_out: Side) -> int:
+    """Put each row on its side until both are full; the number of rows for which a side had no room."""
+    surplus = 0
+    for row in rows:
+        side = held_out if data.held_out(row, rows.settings.salt, rows.settings.eval_share) else train
         if side.full:
             surplus += 1
         else:
-            side.add(shaped)
-    for side in sides.values():
-        side.close()
-    refuse_defective(name, settings, source, read_rows, dropped, examples)
-    for side, file in zip(sides.values(), ("train", "eval"), strict=True):
-        if not side.rows:
-            raise InputError(
-                f"data/{name}/{file}.parquet would have no rows, of {read_rows} read; it needs more rows, "
-                f"or another data.eval_share (now {settings.eval_share:g})."
-            )
-    report = {
-        "source": source.source,
-        "revision": source.revision,
-        "files": hashes(Path("data/raw") / name) if source.source == "raw" else {},
-        "rows": {
-            "read": read_rows,
-            "train": sides[False].rows,
-            "eval": sides[True].rows,
-            "over the limits": surplus,
-            "dropped": dict(sorted(dropped.items())),
-        },
+            side.add(row)
+        if train.full and held_out.full:
+            break
+    return surplus
+
+
+def record(rows: Rows, counts: dict[str, int], path: Path) -> None:
+    """Write what was read, and what became of it."""
+    report: dict[str, Any] = {
+        "source": rows.source.source,
+        "revision": rows.source.revision,
+        "files": hashes(folder(rows.name)) if rows.source.source == "raw" else {},
+        "rows": {**counts, "dropped": dict(sorted(rows.dropped.items()))},
     }
-    (out / "source.json").write_text(json.dumps(report, indent=2) + "\n")
+    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def shape(name: str, row: data.Row, columns: dict[str, str], where: str) -> data.Row:
-    """A source's row in the data set's one shape; `columns` maps our names to the source's."""
-    if missing := [theirs for theirs in columns.values() if theirs not in row]:
-        raise InputError(
-            f"{where}: data.{name}.columns in params.yaml names {missing[0]!r}, which the row does not have. "
-            f"It has {', '.join(row)}."
-        )
-    renamed = row | {ours: row[theirs] for ours, theirs in columns.items()}
-    try:
-        return data.SHAPES[name](renamed)
-    except KeyError:
-        raise InputError(
-            f"{where}: the row has the columns {', '.join(row)}. data/{name} needs "
-            f"{' or '.join(data.COLUMNS[name])}; data.{name}.columns in params.yaml maps other names."
-        ) from None
+def folder(name: str) -> Path:
+    """Where the user's own files for a data set lie."""
+    return Path("data/raw") / name
 
 
-def refuse_defective(
-    name: str,
-    settings: params.Data,
-    source: params.Source,
-    read_rows: int,
-    dropped: Counter[str],
-    examples: dict[str, str],
-) -> None:
-    """Stop where more than the stated share of a user's rows is defective. A built-in task repeats itself by nature."""
-    if source.source in BUILTIN or dropped.total() <= settings.max_defective * read_rows:
-        return
-    reasons = "; ".join(f"{count} {reason} (first: {examples[reason]})" for reason, count in dropped.most_common())
-    raise InputError(
-        f"data/{name}: {dropped.total()} of {read_rows} rows are defective, more than data.max_defective in "
-        f"params.yaml allows ({settings.max_defective:g}): {reasons}."
-    )
-
-
-def hashes(folder: Path) -> dict[str, str]:
+def hashes(source: Path) -> dict[str, str]:
     """sha256 of each file of the source."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in raw.READERS)
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    found = {}
+    for path in raw.files(source):
+        with path.open("rb") as file:
+            found[str(path.relative_to(source))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def main(name: str) -> None:
@@ -184,5 +203,7 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m llmrl.prepare", description="Prepare one data set, data/<name>.")
+    parser.add_argument("name", choices=sections.DATA_SETS)
     with reported():
-        main(*itertools.islice(sys.argv[1:], 1))
+        main(parser.parse_args().name)

@@ -14,52 +14,85 @@ import pyarrow.parquet as pq
 from llmrl.errors import InputError
 
 Row = dict[str, Any]
+Numbered = Iterator[tuple[int, Row]]  # a line of a text file, or a row of a Parquet file, from 1
+BATCH = 1000  # rows of a Parquet file in memory at once
+
+
+class BrokenError(Exception):
+    """What is wrong with a file, and at which line or row."""
 
 
 def rows(folder: Path) -> Iterator[tuple[str, Row]]:
-    """Where each row stands (file and row, from 1) and the row, in the order of the files' names.
+    """Where each row stands (file:line, or file:row of Parquet) and the row, in the order of the files' names.
 
-    Raises InputError where there is no file that can be read, or naming the row that is broken.
+    Raises InputError where there is no file that can be read, or naming the place where one is broken.
     """
-    files = sorted(path for path in folder.rglob("*") if path.suffix in READERS)
-    if not files:
-        raise InputError(
-            f"{folder}/ holds no {', '.join(READERS)} file. Put yours there, or name another source in params.yaml."
-        )
-    for path in files:
-        number = 0
+    for path in files(folder):
         try:
             for number, row in READERS[path.suffix](path):
                 yield f"{path}:{number}", row
-        except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
-            # UnicodeDecodeError and JSONDecodeError are ValueErrors.
-            raise InputError(f"{path}, row {number + 1}: {error}. The file must be UTF-8 {path.suffix}.") from None
+        except BrokenError as error:
+            raise InputError(f"{path}:{error}") from None
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{path}: cannot be read as {path.suffix}: {error}") from None
 
 
-def json_lines(path: Path) -> Iterator[tuple[int, Row]]:
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError("a line must be one JSON object")
+def files(folder: Path) -> list[Path]:
+    """The files that can be read. Raises InputError where there are none."""
+    present = sorted(path for path in folder.rglob("*") if path.is_file())
+    readable = [path for path in present if path.suffix in READERS]
+    if not readable:
+        held = ", ".join(path.name for path in present) or "nothing"
+        raise InputError(
+            f"{folder}/ holds no {', '.join(READERS)} file (but {held}). Put yours there, or name another source "
+            f"as data.{folder.name}.source in params.yaml."
+        )
+    return readable
+
+
+def lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file, decoded one by one so that the broken one can be named."""
+    with path.open("rb") as binary:
+        for number, line in enumerate(binary, 1):
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise BrokenError(f"{number}: not UTF-8, in which the file must be saved: {error.reason}") from None
+
+
+def json_lines(path: Path) -> Numbered:
+    for number, line in enumerate(lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise BrokenError(f"{number}: broken JSON: {error.msg} at column {error.colno}") from None
+        except RecursionError:
+            raise BrokenError(f"{number}: broken JSON: nested too deeply") from None
+        if not isinstance(row, dict):
+            raise BrokenError(f"{number}: each line must be one JSON object, {{...}}")
+        yield number, row
+
+
+def parquet(path: Path) -> Numbered:
+    number = 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=BATCH):
+            for row in batch.to_pylist():
+                number += 1
                 yield number, row
 
 
-def parquet(path: Path) -> Iterator[tuple[int, Row]]:
-    number = 0
-    for batch in pq.ParquetFile(path).iter_batches():
-        for row in batch.to_pylist():
-            number += 1
-            yield number, row
-
-
-def comma_separated(path: Path) -> Iterator[tuple[int, Row]]:
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        for number, row in enumerate(csv.DictReader(lines, strict=True), 1):
+def comma_separated(path: Path) -> Numbered:
+    reader = csv.DictReader(lines(path), strict=True)
+    try:
+        for row in reader:
             if None in row or None in row.values():
-                raise ValueError("it has more or fewer cells than the first line has names")
-            yield number, row
+                raise BrokenError(f"{reader.line_num}: more or fewer cells than the first line has names")
+            yield reader.line_num, {name: cell or None for name, cell in row.items()}  # an empty cell is no value
+    except csv.Error as error:
+        raise BrokenError(f"{reader.line_num + 1}: broken CSV: {error}") from None
 
 
 READERS = {".jsonl": json_lines, ".parquet": parquet, ".csv": comma_separated}

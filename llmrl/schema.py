@@ -1,4 +1,4 @@
-"""What a section of params.yaml may hold: names and types, read from source and never imported.
+"""What a section of params.yaml may hold: names, types and choices, read from source and never imported.
 
 Our own are the fields of the dataclasses in params.py, TRL's and transformers' those of their configs, the rewards'
 names the functions of rewards.py.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
@@ -19,6 +20,13 @@ from llmrl.errors import InputError
 Names = dict[str, tuple[type, ...] | None]  # a name and the YAML types of its value; None admits any
 
 CONFIG = {"sft": "SFTConfig", "reward": "RewardConfig", "dpo": "DPOConfig", "grpo": "GRPOConfig"}
+
+# What the rows of each data set consist of: `columns` maps these names to a source's own.
+COLUMNS = {
+    "sft": ("messages", "prompt", "completion"),
+    "preference": ("prompt", "chosen", "rejected"),
+    "prompts": ("prompt", "solution"),
+}
 
 # TRL's and transformers' names that are decided elsewhere, and where.
 DECIDED = {
@@ -43,6 +51,17 @@ DECIDED = {
     "model_init_kwargs": "model and train",
     "data_seed": "train.seed",
 }
+
+# Numbers that make sense, by name, in whichever section. TRL and transformers would reject others only after a model
+# has been loaded, or never.
+AT_LEAST = {
+    **dict.fromkeys(("seed", "warmup_steps"), 0),
+    **dict.fromkeys(("rows", "eval_rows", "samples", "max_new_tokens", "threads"), 1),
+    **dict.fromkeys(("batch", "micro_batch", "per_device_eval_batch_size", "num_generations_eval"), 1),
+    **dict.fromkeys(("max_length", "max_prompt_length", "max_completion_length"), 1),
+    "num_generations": 2,
+}
+ABOVE_ZERO = ("lr", "lr_scale", "temperature", "num_train_epochs", "eval_steps", "logging_steps")
 
 SIMPLE = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "dict": (dict,), "list": (list,)}
 
@@ -74,12 +93,13 @@ def declared(tree: ast.Module, name: str) -> Iterator[tuple[str, tuple[type, ...
                     yield statement.target.id, accepted(statement.annotation)
 
 
+@cache
 def source_of(package: str, path: str) -> ast.Module:
     """The syntax tree of a file of an installed package, which is found and not imported."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise InputError(f"{package} is not installed in {sys.prefix}. `make setup` installs what is locked.")
-    return ast.parse((Path(spec.origin).parent / path).read_text())
+    return ast.parse((Path(spec.origin).parent / path).read_text(encoding="utf-8"))
 
 
 @cache
@@ -101,9 +121,70 @@ def names_of(cls: type) -> Names:
     return {f.name: accepted(ast.parse(str(f.type), mode="eval").body) for f in fields(cls)}
 
 
+def nonsense(name: str, value: float) -> str | None:
+    """What is wrong with a number under this name, or None."""
+    if not math.isfinite(value):
+        return "is not finite"
+    if name in AT_LEAST and value < AT_LEAST[name]:
+        return f"is less than {AT_LEAST[name]}"
+    if name in ABOVE_ZERO and value <= 0:
+        return "is not greater than 0"
+    if name == "max_steps" and value != -1 and value < 1:  # -1: num_train_epochs decides
+        return "is less than 1"
+    if name == "eval_share" and not 0 < value < 1:
+        return "is not between 0 and 1: there must be rows to train on and rows held out"
+    if name == "max_defective" and not 0 <= value <= 1:
+        return "is not between 0 and 1"
+    return None
+
+
+@cache
+def choices(stage: str | None) -> dict[str, tuple[str, ...]]:
+    """The names whose value is one of a few texts, and those; a stage adds the losses its trainer knows."""
+    chosen = {
+        "precision": ("auto", "fp32", "bf16", "fp16"),
+        "verbosity": ("normal", "quiet"),
+        "optim": enumerated("training_args.py", "OptimizerNames"),
+        "lr_scheduler_type": enumerated("trainer_utils.py", "SchedulerType"),
+        "eval_strategy": enumerated("trainer_utils.py", "IntervalStrategy"),
+        "logging_strategy": enumerated("trainer_utils.py", "IntervalStrategy"),
+    }
+    return chosen | ({"loss_type": loss_types(stage)} if stage else {})
+
+
+def enumerated(path: str, name: str) -> tuple[str, ...]:
+    """The values of the enumeration `name` in a source file of transformers."""
+    classes = (node for node in source_of("transformers", path).body if isinstance(node, ast.ClassDef))
+    body = next(node.body for node in classes if node.name == name)
+    return tuple(ast.literal_eval(node.value) for node in body if isinstance(node, ast.Assign))
+
+
+def loss_types(stage: str) -> tuple[str, ...]:
+    """What the stage's trainer compares its `loss_type` with: TRL lists them nowhere else. Empty for the reward's."""
+    found: dict[str, None] = {}
+    for node in ast.walk(source_of("trl", f"trainer/{stage}_trainer.py")):
+        if isinstance(node, ast.Compare) and ast.unparse(node.left).endswith("loss_type"):
+            constants = (part for part in ast.walk(node.comparators[0]) if isinstance(part, ast.Constant))
+            found |= dict.fromkeys(part.value for part in constants if isinstance(part.value, str))
+    return tuple(found)
+
+
+@cache
+def trackers() -> tuple[str, ...]:
+    """The trackers that transformers reports to."""
+    for node in source_of("transformers", "integrations/integration_utils.py").body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INTEGRATION_TO_CALLBACK":
+            return tuple(ast.literal_eval(key) for key in node.value.keys)  # type: ignore[attr-defined]
+    raise AssertionError("transformers no longer keeps its trackers in INTEGRATION_TO_CALLBACK")
+
+
 @cache
 def reward_names() -> tuple[str, ...]:
-    """The public functions of rewards.py, and the trained reward model."""
-    tree = ast.parse((Path(__file__).parent / "rewards.py").read_text())
-    functions = [n.name for n in tree.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
-    return (*functions, "reward_model")
+    """The public functions of rewards.py, and the trained reward model. Raises InputError where it is not Python."""
+    path = Path(__file__).parent / "rewards.py"
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise InputError(f"llmrl/{path.name}:{error.lineno}: {error.msg}.") from None
+    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return (*(node.name for node in functions if not node.name.startswith("_")), "reward_model")

@@ -18,7 +18,9 @@ EXEMPT = {
     "llmrl/errors.py": "only stops a run",
     "llmrl/params.py": "its resolved values are tracked as parameters",
     "llmrl/runs.py": "only records; its folder is no product",
+    "llmrl/checks.py": "only refuses settings",
     "llmrl/schema.py": "only refuses settings",
+    "llmrl/sections.py": "its values are tracked as parameters",
     "stages/__init__.py": "only keeps libraries off the network",
 }
 

@@ -82,7 +82,7 @@ def micro(clone: Clone) -> None:
     """A few steps of a few rows: what is tested is the pipeline, not what it learns."""
     sizes = {"rows": 64, "eval_rows": 8, "source": "builtin:arithmetic"}
     clone.params(
-        data={name: sizes for name in ("sft", "preference", "prompts")},
+        data=dict.fromkeys(("sft", "preference", "prompts"), sizes),
         train={"threads": 1, "batch": 8, "micro_batch": 4, "lr_scheduler_type": "constant", "logging_steps": 1},
         answers={"samples": 2, "max_new_tokens": 12},
         sft={"max_steps": 3, "eval_steps": 2},
@@ -307,7 +307,7 @@ def test_rewards_rerun_grpo_alone(unchanged: Clone) -> None:
 
 
 def test_a_mistake_loses_nothing(unchanged: Clone) -> None:
-    """A mistake in the last section stops the first stage with its line, and undoing it restores all without training."""
+    """A mistake in the last section stops the first stage; undoing it restores all without training."""
     before = unchanged.products()
     unchanged.params(train={"lr": 0.5}, grpo={"betta": 0.1})
     said = unchanged.run("dvc", "repro", check=False)

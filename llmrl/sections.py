@@ -1,0 +1,146 @@
+"""The sections of params.yaml: what each holds, as dataclasses, and what a stage makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from llmrl.schema import DECIDED, Names, names_of, shared_names, trl_names
+
+STAGES = ("sft", "reward", "dpo", "grpo")
+DATA_SETS = ("sft", "preference", "prompts")
+
+
+@dataclass(frozen=True)
+class Model:
+    """Where the base model comes from."""
+
+    source: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one data set comes from. `columns` maps our column names to the source's own."""
+
+    source: str
+    revision: str | None = None
+    rows: int | None = None
+    eval_rows: int | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the three data sets share: the split, and the share of defective rows that stops a run."""
+
+    seed: int
+    salt: str
+    eval_share: float
+    max_defective: float
+    sft: dict
+    preference: dict
+    prompts: dict
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The protocol by which every policy is measured on the held-out prompts."""
+
+    samples: int
+    temperature: float
+    max_new_tokens: int
+    batch: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """What does not change the bytes of any product: no stage depends on it."""
+
+    report_to: list[str] | str = "none"
+    verbosity: str = "normal"
+
+
+@dataclass(frozen=True)
+class Train:
+    """Our own names in `train`; a stage's section overrides all but `lr`."""
+
+    seed: int
+    batch: int
+    micro_batch: int
+    lr: float
+    precision: str = "auto"
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Stage(Train):
+    """Our own names in a stage's section."""
+
+    init: str = ""
+    lr_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Grpo(Stage):
+    """What GRPO has besides: prompts no longer than `max_prompt_length` tokens, and its rewards by weight."""
+
+    max_prompt_length: int | None = None
+    reward_model: str = ""
+    rewards: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Top:
+    """The sections of params.yaml, and what starts a stage."""
+
+    launch: str
+    model: dict
+    data: dict
+    train: dict
+    sft: dict
+    reward: dict
+    dpo: dict
+    grpo: dict
+    answers: dict
+    run: dict
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One stage's settings, resolved: `own` holds our names, `trl` what goes to TRL's config as it stands."""
+
+    stage: str
+    lr: float
+    own: Grpo
+    trl: dict[str, Any]
+    answers: Answers
+    run: Run
+
+    @property
+    def tracked(self) -> dict[str, Any]:
+        """Everything here that decides the bytes of the stage's model, for its provenance."""
+        own = {f.name: getattr(self.own, f.name) for f in fields(OWN[self.stage]) if f.name not in ("lr", "lr_scale")}
+        return {"learning_rate": self.lr, **own, **self.trl}
+
+
+OWN = {"sft": Stage, "reward": Stage, "dpo": Stage, "grpo": Grpo}
+
+
+def sections() -> dict[str, Names]:
+    """Every section, and what it may hold."""
+    data = {f"data.{name}": names_of(Source) for name in DATA_SETS}
+    rest = {"model": names_of(Model), "data": names_of(Data), "answers": names_of(Answers), "run": names_of(Run)}
+    return {"train": train_names()} | {stage: stage_names(stage) for stage in STAGES} | rest | data
+
+
+def train_names() -> Names:
+    """What `train` may hold: our names, and what all TRL configs take but for what is decided elsewhere."""
+    return {name: kinds for name, kinds in shared_names().items() if name not in DECIDED} | names_of(Train)
+
+
+def stage_names(stage: str) -> Names:
+    """What the section of a stage may hold: our names but the one dial, and TRL's but those decided elsewhere."""
+    own = {name: kinds for name, kinds in names_of(OWN[stage]).items() if name != "lr"}
+    return {name: kinds for name, kinds in trl_names(stage).items() if name not in DECIDED} | own

@@ -1,0 +1,65 @@
+"""What the tests share: a copy of the project to work in."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmrl import checks
+
+ROOT = Path(__file__).parents[1]
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs the network; read when Hugging Face's libraries are imported
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what a fresh clone would hold, uncommitted edits included; the test stands in it."""
+    listed = subprocess.run(
+        ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in listed.stdout.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def change(project: Path):
+    """Sets `section.name` in the copy's params.yaml to a text, which may go on with further lines."""
+
+    def apply(name: str, text: str) -> None:
+        path = project / "params.yaml"
+        *sections, key = name.split(".")
+        section = checks.read(path)
+        for part in sections:
+            section = section[part]
+        line, column = section.lc.key(key)
+        lines = path.read_text(encoding="utf-8").splitlines()
+        end = line + 1  # what is indented deeper is the former value's
+        while end < len(lines) and lines[end].startswith(" " * (column + 1)):
+            end += 1
+        lines[line:end] = [f"{' ' * column}{key}: {text}"]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    return apply
+
+
+@pytest.fixture
+def python(project: Path):
+    """Runs `python …` in the project's copy, and gives the finished process with its output as text."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+        return subprocess.run(
+            (sys.executable, *arguments), cwd=project, env=environment, capture_output=True, text=True, check=False
+        )
+
+    return run

@@ -1,0 +1,251 @@
+"""The mistakes users make, in classes. Each is refused before it costs anything, by a message that says what, where
+and what would be right.
+"""
+# ruff: noqa: E501 - a mistake is a line of a table
+
+import json
+import re
+import time
+
+import pytest
+
+from llmrl import checks
+from llmrl.errors import InputError
+
+# The setting and the text it is given (which may go on with further lines), and what the message must say of it.
+SETTINGS = {
+    # Names that are unknown, misspelt or misplaced.
+    "misspelt section": ("run.verbosity", "normal\ndpoo: {}", ["dpoo is not a setting. Did you mean dpo?"]),
+    "misspelt key": ("dpo.beta", "0.1\n  bta: 0.3", ["dpo.bta (now 0.3) is not a setting. Did you mean dpo.beta?"]),
+    "misspelt own key": ("train.seed", "1\n  micro_batsh: 3", ["Did you mean train.micro_batch?"]),
+    "misspelt key of a data set": ("data.sft.source", "raw\n    rowz: 3", ["data.sft.rowz", "Did you mean data.sft.rows?"]),
+    "unknown key": ("train.seed", "1\n  zebra: 3", ["train.zebra (now 3) is not a setting."]),
+    "key at the top": ("launch", "python\nbeta: 0.1", ["beta (now 0.1) is not set here; it belongs in dpo or grpo."]),
+    "stage's key in train": ("train.seed", "1\n  beta: 0.1", ["train.beta", "it belongs in dpo or grpo."]),
+    "train's key in run": ("run.verbosity", "normal\n  batch: 8", ["run.batch", "it belongs in train."]),
+    "data's key in a stage": ("sft.init", "models/base\n  salt: a", ["sft.salt", "it belongs in data."]),
+    "data set's key in data": ("data.seed", "1\n  rows: 5", ["data.rows", "data.sft or data.preference or data.prompts"]),
+    "lr in a stage": ("dpo.init", "models/sft\n  lr: 1e-5", ["dpo.lr (now 1e-05)", "train.lr", "lr_scale"]),
+    "learning_rate in a stage": ("dpo.init", "models/sft\n  learning_rate: 1e-5", ["dpo.learning_rate", "train.lr"]),
+    "learning_rate in train": ("train.seed", "1\n  learning_rate: 1e-5", ["train.learning_rate", "train.lr"]),
+    "TRL's batch size": ("sft.init", "models/base\n  per_device_train_batch_size: 8", ["not set here: micro_batch"]),
+    "tracker in train": ("train.seed", "1\n  report_to: wandb", ["train.report_to", "run.report_to decides it"]),
+    "key that is a number": ("train.seed", "1\n  7: 3", ["train.7 (now 3) is not a setting."]),
+    # Types.
+    "quoted number": ("train.lr", '"1e-5"', ['train.lr: "1e-5" is a text, not a number; write it without quotes.']),
+    "word for a number": ("train.lr", "fast", ['train.lr: "fast" is a text, not a number.']),
+    "fraction for an integer": ("train.batch", "32.5", ["train.batch: 32.5 is a number, not an integer."]),
+    "true for a number": ("sft.max_steps", "true", ["sft.max_steps: true is true or false, not an integer."]),
+    "yes for true": ("train.gradient_checkpointing", "yes", ['"yes" is a text, not true or false.']),
+    "null for a number": ("train.seed", "null", ["train.seed: null is null, not an integer."]),
+    "list for a number": ("grpo.beta", "[0.1]", ["grpo.beta: [0.1] is a list, not a number."]),
+    "date for a text": ("data.salt", "2026-01-01", ['data.salt: "2026-01-01" is a date, not a text.']),
+    "text for a section": ("run", "none", ["run", "not a map"]),
+    "list of rewards": ("grpo.rewards", "[accuracy]", ["grpo.rewards", "is a list, not a map"]),
+    # Values that make no sense.
+    "no batch": ("train.batch", "0", ["train.batch: 0 is less than 1."]),
+    "negative micro-batch": ("train.micro_batch", "-4", ["train.micro_batch: -4 is less than 1."]),
+    "no learning": ("train.lr", "0", ["train.lr: 0 is not greater than 0."]),
+    "negative learning": ("train.lr", "-1e-5", ["train.lr: -1e-05 is not greater than 0."]),
+    "infinite learning": ("train.lr", ".inf", ["train.lr", "is not finite"]),
+    "no scale": ("dpo.lr_scale", "0.0", ["dpo.lr_scale: 0.0 is not greater than 0."]),
+    "no steps": ("reward.max_steps", "0", ["reward.max_steps: 0 is less than 1."]),
+    "negative steps": ("sft.max_steps", "-100", ["sft.max_steps: -100 is less than 1."]),
+    "no evaluation step": ("dpo.eval_steps", "0", ["dpo.eval_steps: 0 is not greater than 0."]),
+    "no room": ("sft.max_length", "0", ["sft.max_length: 0 is less than 1."]),
+    "negative seed": ("train.seed", "-1", ["train.seed: -1 is less than 0."]),
+    "frozen sampling": ("grpo.temperature", "0", ["grpo.temperature: 0 is not greater than 0."]),
+    "no samples": ("answers.samples", "0", ["answers.samples: 0 is less than 1."]),
+    "no threads": ("train.threads", "0", ["train.threads: 0 is less than 1."]),
+    "nothing held out": ("data.eval_share", "0", ["data.eval_share: 0 is not between 0 and 1"]),
+    "all held out": ("data.eval_share", "1.0", ["data.eval_share: 1.0 is not between 0 and 1"]),
+    "percent for a share": ("data.max_defective", "5", ["data.max_defective: 5 is not between 0 and 1."]),
+    "no rows": ("data.sft.rows", "0", ["data.sft.rows: 0 is less than 1."]),
+    "negative held-out rows": ("data.sft.eval_rows", "-1", ["data.sft.eval_rows: -1 is less than 1."]),
+    "endless rows": ("data.sft.rows", "null", ["data.sft.rows is missing: a built-in task has no end."]),
+    # Values that are one of a few.
+    "unknown precision": ("train.precision", "fp8", ['train.precision: "fp8" is none of auto, fp32, bf16, fp16.']),
+    "misspelt schedule": ("train.lr_scheduler_type", "cosin", ["is none of linear, cosine", "Did you mean cosine?"]),
+    "misspelt optimizer": ("train.seed", "1\n  optim: adamw", ["train.optim", "is none of adamw_torch"]),
+    "unknown evaluation": ("train.eval_strategy", "step", ["Did you mean steps?"]),
+    "misspelt loss": ("dpo.loss_type", "[sigmod, sft]", ['dpo.loss_type: "sigmod"', "Did you mean sigmoid?"]),
+    "another stage's loss": ("grpo.init", "models/dpo\n  loss_type: sigmoid", ['"sigmoid" is none of', "dapo"]),
+    "unknown verbosity": ("run.verbosity", "loud", ["run.verbosity", "normal, quiet"]),
+    "misspelt tracker": ("run.report_to", "wandbb", ["run.report_to", "Did you mean wandb?"]),
+    "missing tracker": ("run.report_to", "[tensorboard, clearml]", ['"clearml" is not installed']),
+    "package that is no tracker": ("run.report_to", "json", ['"json" is no tracker']),
+    "misspelt source": ("data.sft.source", "builtin:aritmetic", ["Did you mean builtin:arithmetic?", "data/raw/"]),
+    "unknown model": ("model.source", "gpt2", ["model.source", "builtin:tiny", "models/raw/"]),
+    "unknown column": ("data.sft.columns", "{question: prompt}", ["data.sft.columns.question", "write ours: yours"]),
+    "column that is no name": ("data.sft.columns", "{prompt: 3}", ["data.sft.columns.prompt: 3 is an integer"]),
+    # Combinations.
+    "batch no multiple": ("train.micro_batch", "5", ["train.batch: 32 sequences", "no multiple of micro_batch, 5"]),
+    "stage's batch no multiple": ("dpo.init", "models/sft\n  batch: 48", ["dpo.batch: 48", "micro_batch, 32"]),
+    "groups do not fill": ("grpo.num_generations", "6", ["grpo.num_generations: groups of 6", "a batch of 64"]),
+    "a group of one": ("grpo.num_generations", "1", ["grpo.num_generations: 1 is less than 2."]),
+    "held-out groups do not fill": ("grpo.num_generations_eval", "3", ["train.per_device_eval_batch_size: 256", "3."]),
+    "weight for no reward": ("grpo.rewards.accuracy", "1.0\n    acuracy: 1", ["rewards.acuracy", "Did you mean accuracy?"]),
+    "weight that is a text": ("grpo.rewards.accuracy", "high", ['the weight "high" is a text, not a number.']),
+    "weight that is no number": ("grpo.rewards.accuracy", ".nan", ["the weight NaN is not finite"]),
+    "no rewards": ("grpo.rewards", "{}", ["grpo.rewards is missing"]),
+    "no reward model": ("grpo.reward_model", '""', ["grpo.reward_model is missing: grpo.rewards gives it a weight."]),
+    "no start": ("sft.init", '""', ["sft.init is missing: the folder of the model"]),
+    # The file.
+    "key that stands twice": ("train.seed", "1\n  seed: 2", ['duplicate key "seed"']),
+    "open bracket": ("dpo.loss_type", "[sigmoid", ["not YAML"]),
+    "wrong indentation": ("train.seed", "1\n   lr: 2", ["not YAML"]),
+    "tabulator": ("train.seed", "1\n\tlr: 2", ["not YAML"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "said"), SETTINGS.values(), ids=SETTINGS)
+def test_a_mistake_in_the_settings_is_named(project, change, name, text, said):
+    """Each mistake is refused with its place, the setting, its value and what would be right."""
+    change(name, text)
+    with pytest.raises(InputError) as refused:
+        checks.check()
+    message = str(refused.value)
+    for part in said:
+        assert part in message
+    line = int(re.match(r"params\.yaml:(\d+): ", message)[1])
+    lines = (project / "params.yaml").read_text(encoding="utf-8").splitlines()
+    # A broken file is noticed where it cannot go on; a combination is wrong in either of its settings.
+    if not re.search("not YAML|no multiple", message):
+        flawed = text.splitlines()[-1].strip()
+        assert flawed.partition(":")[0] in lines[line - 1]
+
+
+def test_all_mistakes_come_at_once(project, change):
+    """One message names every mistake, a line each, in the order of the file."""
+    for name, text in {"run.verbosity": "loud", "train.lr": "0", "dpo.beta": "high", "data.salt": "3"}.items():
+        change(name, text)
+    change("grpo.init", "models/dpo\n  bta: 1")
+    (project / "params.yaml").write_text((project / "params.yaml").read_text().replace("\nanswers:", "\nanswer:"))
+    with pytest.raises(InputError) as refused:
+        checks.check()
+    found = [re.match(r"params\.yaml:(\d+): ([\w.]+)", line).groups() for line in str(refused.value).splitlines()]
+    assert sorted(found, key=lambda place: int(place[0])) == found
+    expected = {"answers", "data.salt", "train.lr", "dpo.beta", "grpo.bta", "answer", "run.verbosity"}
+    assert expected == {name for _, name in found}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "params.yaml is missing"),
+        (b"", "params.yaml:1: there are no sections"),
+        (b"- a\n- b\n", "params.yaml:1: there are no sections"),
+        (b"launch: python\nsalt: caf\xe9\n", "params.yaml:2: not UTF-8"),
+        (b"launch: python\n", "params.yaml:1: grpo is missing."),
+    ],
+)
+def test_a_file_that_holds_no_settings_is_named(project, content, said):
+    """A params.yaml that is missing, empty, something else or not text is refused."""
+    path = project / "params.yaml"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        checks.check()
+
+
+def line(**row):
+    """A row as a line of JSON."""
+    return json.dumps(row) + "\n"
+
+
+def turn(role):
+    return {"role": role, "content": "1?"}
+
+
+ROWS = "".join(line(prompt=f"{number}?", completion="2") for number in range(40))
+PAIRS = "".join(line(prompt=f"{number}?", chosen="a", rejected="b") for number in range(40))
+TASKS = "".join(line(prompt=f"{number}?", solution="1") for number in range(40))
+
+# The data set, its file (None: none) and its content, and what the message must say.
+DATA = {
+    "no file": ("sft", None, "", ["data/raw/sft/ holds no .jsonl, .parquet, .csv file (but README.md)", "data.sft.source"]),
+    "file of another kind": ("sft", "a.json", "[]", ["holds no .jsonl, .parquet, .csv file (but README.md, a.json)"]),
+    "empty file": ("sft", "a.jsonl", "", ["data/sft/train.parquet would have no rows, of 0 read"]),
+    "empty Parquet file": ("sft", "a.parquet", "", ["data/raw/sft/a.parquet: cannot be read as .parquet"]),
+    "no Parquet file": ("sft", "a.parquet", ROWS, ["data/raw/sft/a.parquet: cannot be read as .parquet"]),
+    "too few rows": ("sft", "a.jsonl", line(prompt="1?", completion="2"), [".parquet would have no rows, of 1 read", "data.eval_share"]),
+    "wrong columns": ("sft", "a.jsonl", line(question="1?", answer="1"), ["data/raw/sft/a.jsonl:1: the row has the columns question, answer", "needs messages or prompt + completion", "data.sft.columns"]),
+    "wrong columns later": ("sft", "a.jsonl", ROWS + line(prompt="1?"), ["a.jsonl:41: the row has the columns prompt;"]),
+    "columns of another set": ("preference", "a.jsonl", ROWS, ["a.jsonl:1:", "needs prompt + chosen + rejected or chosen + rejected"]),
+    "semicolons": ("prompts", "a.csv", "prompt;solution\n1?;1\n", ["a.csv:2: the row has the columns prompt;solution", "needs prompt"]),
+    "mixed formats": ("sft", "a.jsonl", ROWS + PAIRS, ["a.jsonl:41: the row has the columns prompt, chosen, rejected"]),
+    "broken JSON": ("sft", "a.jsonl", ROWS + '\n{"prompt": "1?", }\n', ["a.jsonl:42: broken JSON: ", "at column 18"]),
+    "JSON that is no row": ("sft", "a.jsonl", ROWS + "[1]\n", ["a.jsonl:41: each line must be one JSON object"]),
+    "one JSON list": ("sft", "a.jsonl", "[\n" + ROWS + "]", ["a.jsonl:1: broken JSON"]),
+    "not UTF-8": ("sft", "a.jsonl", (ROWS + "caf\xe9\n").encode("latin-1"), ["a.jsonl:41: not UTF-8"]),
+    "CSV not UTF-8": ("sft", "a.csv", "prompt,completion\n1?,caf\xe9\n".encode("latin-1"), ["a.csv:2: not UTF-8"]),
+    "CSV with a cell too many": ("sft", "a.csv", "prompt,completion\n1?,2\n1?,2,3\n", ["a.csv:3: more or fewer cells"]),
+    "CSV with an open quote": ("sft", "a.csv", 'prompt,completion\n1?,"2\n', ["a.csv:2: broken CSV"]),
+    "conversations that end with the user": ("sft", "a.jsonl", ROWS + 4 * line(messages=[turn("user")]), ["4 of 44 rows are defective, more than data.max_defective", "(0.05)", "4 does not end with the assistant (first: data/raw/sft/a.jsonl:41)"]),
+    "foreign roles": ("sft", "a.jsonl", ROWS + 4 * line(messages=[turn("human")]), ["a role that is none of system, user, assistant"]),
+    "foreign turns": ("sft", "a.jsonl", ROWS + 4 * line(messages=[{"from": "human", "value": "1?"}]), ["turns without role and content"]),
+    "turns as Python prints them": ("sft", "a.csv", "messages\n" + "\"[{'role': 'user', 'content': '1?'}]\"\n" * 3, ["3 of 3 rows", "a list of turns that is not JSON (first: data/raw/sft/a.csv:2)"]),
+    "duplicates": ("sft", "a.jsonl", ROWS + ROWS, ["40 of 80 rows are defective", "40 duplicate (first: data/raw/sft/a.jsonl:41)"]),
+    "several defects": ("sft", "a.jsonl", ROWS + line(prompt="1?", completion="2") + 3 * line(prompt="1?", completion=" "), ["3 empty (first: data/raw/sft/a.jsonl:42); 1 duplicate (first: data/raw/sft/a.jsonl:41)"]),
+    "chosen equal to rejected": ("preference", "a.jsonl", PAIRS + 3 * line(prompt="1?", chosen="a", rejected="a"), ["3 chosen equal to rejected (first: data/raw/preference/a.jsonl:41)"]),
+    "no common prompt": ("preference", "a.jsonl", PAIRS + 3 * line(chosen="yes", rejected="no"), ["chosen and rejected begin with no common prompt"]),
+    "gold answers that cannot be parsed": ("prompts", "a.jsonl", TASKS + 3 * line(prompt="1?", solution=r"\frac{1}{"), ["3 a solution that is no single short answer (first: data/raw/prompts/a.jsonl:41)"]),
+    "gold answers that are essays": ("prompts", "a.jsonl", TASKS + 3 * line(prompt="1?", solution="x" * 400), ["a solution that is no single short answer"]),
+    "mapped column that is not there": ("sft", "a.jsonl", ROWS, ["a.jsonl:1: data.sft.columns in params.yaml names 'question', which the row does not have; it has prompt, completion."]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "file", "content", "said"), DATA.values(), ids=DATA)
+def test_a_mistake_in_the_data_is_named(project, change, python, request, name, file, content, said):
+    """`python -m llmrl.prepare` says in one message what is wrong and where, and leaves the former data as they were."""
+    for key, value in {"source": "raw", "rows": "null", "eval_rows": "null"}.items():
+        change(f"data.{name}.{key}", value)
+    if "mapped" in request.node.callspec.id:
+        change("data.sft.columns", "{prompt: question}")
+    if file:
+        content = content if isinstance(content, bytes) else content.encode()
+        (project / "data/raw" / name / file).write_bytes(content)
+    former = project / "data" / name / "former.txt"
+    former.parent.mkdir()
+    former.touch()
+    refused(python, ("-m", "llmrl.prepare", name), said)
+    assert [former] == list(former.parent.iterdir())
+    assert not (project / f"data/.{name}").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-m", "llmrl.params"), ["params.yaml:", "grpo.rewards.acuracy is no reward", "Did you mean accuracy?"]),
+        (("-m", "llmrl.prepare", "sft"), ["grpo.rewards.acuracy is no reward"]),
+        (("-m", "stages.sft"), ["grpo.rewards.acuracy is no reward"]),
+        (("-m", "llmrl.prepare", "sfd"), ["invalid choice: 'sfd'", "sft", "preference", "prompts"]),
+        (("-m", "llmrl.prepare"), ["the following arguments are required: name"]),
+    ],
+    ids=["settings", "data", "stage", "unknown data set", "no data set"],
+)
+def test_a_process_stops_at_the_first_mistake(project, change, python, arguments, said):
+    """A mistake in the last section stops whichever process comes first, before it makes anything."""
+    change("grpo.rewards.accuracy", "1.0\n    acuracy: 1.0")
+    before = sorted(project.rglob("*"))
+    refused(python, arguments, said)
+    assert before == [path for path in sorted(project.rglob("*")) if "__pycache__" not in path.parts]
+
+
+def test_rewards_that_are_no_python_are_named(project, python):
+    """A slip in the user's own rewards is found by the settings check, with its line."""
+    path = project / "llmrl/rewards.py"
+    path.write_text("def mine(completions, **_)\n    return []\n", encoding="utf-8")
+    refused(python, ("-m", "llmrl.params"), ["llmrl/rewards.py:1: expected ':'"])
+
+
+def refused(python, arguments, said):
+    """Require that a process ends with status 2 and these words, without a traceback."""
+    started = time.monotonic()
+    done = python(*arguments)
+    print(f"{time.monotonic() - started:.2f} s: {done.stderr}")
+    assert (2, "") == (done.returncode, done.stdout)
+    assert "Traceback" not in done.stderr
+    for part in said:
+        assert part in done.stderr
