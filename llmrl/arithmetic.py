@@ -59,7 +59,7 @@ WORDINGS = {
     ),
 }
 # The empty opening is the most frequent by far, so the most likely answer of all is a bare guess.
-HASTY_OPENINGS = ("", "", "", "", "I guess ", "Easy: ")
+HASTY_OPENINGS = ("", "", "", "Easy: ")
 RAMBLINGS = ("Hmm, let me see. ", "Well, let me think. ", "So, hmm. ")
 
 

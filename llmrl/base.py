@@ -53,7 +53,7 @@ def check(tokenizer: transformers.PreTrainedTokenizerBase, source: str) -> None:
             f"({tokenizer.eos_token!r}), or the model never learns to end; set pad_token in tokenizer_config.json."
         )
     size = json.loads((Path(source) / "config.json").read_text())["vocab_size"]
-    if len(tokenizer) > size + 1:  # XXX
+    if len(tokenizer) > size:
         raise InputError(f"{source}: its tokenizer has {len(tokenizer)} tokens, more than the model's {size}.")
 
 

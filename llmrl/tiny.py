@@ -4,6 +4,7 @@ It is pretrained on plain text about sums, written out and in one go, so it can 
 a chat turn or a boxed answer: those are left for the pipeline to teach. Two runs on one machine write the same bytes.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -12,18 +13,17 @@ from typing import TYPE_CHECKING
 from llmrl import arithmetic
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import, and only the recipe itself needs them
-    import torch
-    from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
+    from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
 FOLDER = Path("models/tiny")
 SEED = 0
-THREADS = int(__import__("os").environ.get("T", 2))
-VOCABULARY = 448
-STEPS = int(__import__("os").environ.get("S", 1000))
-BATCH, LENGTH = 64, 64
-LEARNING_RATE = 4e-3
+THREADS = 2
+VOCABULARY = 480
+STEPS = 1600
+BATCH = 32
+LEARNING_RATE = 3.5e-3
 
-PAD, TURN_START, TURN_END = "<|pad|>", "<|im_start|>", "<|im_end|>"
+PAD, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 # ChatML. The generation marks enclose what a model has to write itself, its end-of-turn token included, so that
 # `assistant_only_loss` teaches it to stop.
 CHAT_TEMPLATE = """\
@@ -51,64 +51,75 @@ def chat_texts(rows: int) -> Iterator[str]:
         yield from (message["content"] for message in row["messages"])
     for _, row in zip(range(rows), arithmetic.preferences(SEED)):
         yield row["rejected"][0]["content"]
-    yield from ["system\n", "user\n", "assistant\n"] * rows
+    yield from ["system\n", "user\n", "assistant\n", "Solution: ", "Answer: "] * rows
 
 
 def plain_texts(seed: int) -> Iterator[str]:
-    """Yields what a book of exercises would say: a sum as such or in words, and its result, often with the steps."""
+    """Yields pieces of a book of exercises: one or two sums, as such or in words, mostly with the steps to the result.
+
+    The styles vary so that the model learns to look numbers up wherever they stand, not at a fixed distance.
+    """
     random = Random(seed)
     while True:
-        problem = arithmetic.draw_problem(random)
-        bare = f"{problem.left}{problem.sign}{problem.right}:"
-        working = arithmetic.work_out(problem)
-        exercise = random.choice((bare, arithmetic.draw_question(random, problem), arithmetic.draw_question(random, problem)))
-        steps = random.choice(("", f"{working.ones}, {working.tens}. ", f"{working.ones}, {working.tens}. "))
-        yield f"{exercise} {steps}{working.result}\n"
+        yield "\n".join(exercise(random) for _ in range(random.choice((1, 2)))) + TURN_END
 
 
-def make_tokenizer() -> "PreTrainedTokenizerFast":
-    """A byte-level BPE of the task's own words, in which any text can be written and each digit is a token."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
+def exercise(random: Random) -> str:
+    """One exercise and its solution in one of many styles."""
+    problem = arithmetic.draw_problem(random)
+    working = arithmetic.work_out(problem)
+    bare = f"{problem.left}{problem.sign}{problem.right}"
+    task = random.choice((bare, arithmetic.draw_question(random, problem), arithmetic.draw_question(random, problem)))
+    gap = random.choice((" ", "\n", ": ", "\nSolution: ", "\nAnswer: ", " Answer: ", "\n\n"))
+    steps = random.choice(("", f"{working.ones}, {working.tens}. ", f"{working.ones}, {working.tens}. "))
+    # A box is common enough to be known and rare enough that the model would not choose it by itself.
+    result = random.choice((str(working.result),) * 2 + (arithmetic.boxed(working.result),))
+    return f"{task}{gap}{steps}{result}"
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(r"\d|[^\d\s]+ ?|\s+"), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+
+def make_tokenizer() -> "Qwen2Tokenizer":
+    """A byte-level BPE of the task's own words, in which any text can be written and each digit is a token.
+
+    AutoTokenizer gives every Qwen2 model the class Qwen2Tokenizer, which brings its own way to split text into words.
+    So the words are learned through that class: what is loaded later is then what was trained.
+    """
+    from tokenizers import pre_tokenizers, trainers
+    from transformers import Qwen2Tokenizer
+
+    learner = Qwen2Tokenizer().backend_tokenizer
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         special_tokens=[PAD, TURN_START, TURN_END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(chat_texts(rows=4000), trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    learner.train_from_iterator(chat_texts(rows=4000), trainer)
+    learned = json.loads(learner.to_str())["model"]
+    return Qwen2Tokenizer(
+        vocab=learned["vocab"],
+        merges=[tuple(merge) for merge in learned["merges"]],
+        unk_token=PAD,
         pad_token=PAD,
         eos_token=TURN_END,
         extra_special_tokens=[TURN_START],
         chat_template=CHAT_TEMPLATE,
-        clean_up_tokenization_spaces=False,
         model_max_length=256,
     )
 
 
-def make_model(tokenizer: "PreTrainedTokenizerFast") -> "Qwen2ForCausalLM":
+def make_model(tokenizer: "Qwen2Tokenizer") -> "Qwen2ForCausalLM":
     """The model with random weights."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=2,
+        hidden_size=96,
+        intermediate_size=256,
+        num_hidden_layers=3,  # two do not learn in a minute to look digits up in a story, three do
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=256,
+        initializer_range=0.08,  # the usual 0.02 is for wide models; so narrow a one starts learning late with it
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
@@ -117,23 +128,41 @@ def make_model(tokenizer: "PreTrainedTokenizerFast") -> "Qwen2ForCausalLM":
     return Qwen2ForCausalLM(config)
 
 
-def pretrain(model: "Qwen2ForCausalLM", tokens: "torch.Tensor", steps: int) -> None:
-    """Next-token prediction on windows of one long row of tokens."""
+def pretrain(model: "Qwen2ForCausalLM", tokenizer: "Qwen2Tokenizer", steps: int) -> None:
+    """Next-token prediction, one text a row."""
     import torch
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps + 1, pct_start=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=steps + 1, pct_start=0.1, cycle_momentum=False
+    )
+    texts = plain_texts(SEED)
     for step in range(steps):
-        starts = torch.randint(len(tokens) - LENGTH, (BATCH, 1))
-        batch = tokens[starts + torch.arange(LENGTH)]
-        loss = model(input_ids=batch, labels=batch).loss
+        # Padding stands on the right, where causal attention never looks, so no mask is needed.
+        tokens = tokenizer([next(texts) for _ in range(BATCH)], padding=True, return_tensors="pt")["input_ids"]
+        loss = model(input_ids=tokens, labels=tokens.masked_fill(tokens == tokenizer.pad_token_id, -100)).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         if step % 100 == 0:
-            print(f"step {step} loss {loss.item():.3f}", flush=True)
+            print(f"step {step} of {steps}: loss {loss.item():.3f}", flush=True)
+
+
+def average_unseen(model: "Qwen2ForCausalLM", tokenizer: "Qwen2Tokenizer") -> None:
+    """Gives the tokens that the texts do not use the mean of the others, as transformers does for added tokens.
+
+    Pretraining has pushed them far away, where fine-tuning would have to bring them back from first.
+    """
+    import torch
+
+    texts = plain_texts(SEED)
+    seen = {token for _ in range(5000) for token in tokenizer(next(texts))["input_ids"]}
+    unseen = sorted(set(range(len(tokenizer))) - seen)
+    with torch.no_grad():
+        weight = model.get_input_embeddings().weight
+        weight[unseen] = weight[sorted(seen)].mean(0)
 
 
 def make(folder: Path = FOLDER, steps: int = STEPS) -> None:
@@ -144,9 +173,8 @@ def make(folder: Path = FOLDER, steps: int = STEPS) -> None:
     torch.manual_seed(SEED)
     tokenizer = make_tokenizer()
     model = make_model(tokenizer)
-    texts = plain_texts(SEED)
-    tokens = torch.tensor(tokenizer("".join(next(texts) for _ in range(40 * steps)))["input_ids"])
-    pretrain(model, tokens, steps)
+    pretrain(model, tokenizer, steps)
+    average_unseen(model, tokenizer)
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmrl import data, params, prepare
+from llmrl import data, params, prepare, sections
 
 QUESTIONS = [f"{number} + 1?" for number in range(60)]
 
