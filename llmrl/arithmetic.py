@@ -1,33 +1,45 @@
 r"""The built-in task: small sums that a toy model learns to work out step by step, and anyone can check.
 
-Three endless streams of rows in TRL's conversational format. Row `index` of a stream depends on the seed and the index alone,
-so asking for more rows keeps the earlier ones. A real row of each, with seed 0:
+Three endless streams of rows in TRL's conversational format. Row `index` of a stream depends on the seed and the index
+alone, so asking for more rows keeps the earlier ones. A real row of each, as JSON, with seed 0:
 
-conversations(0): what supervised fine-tuning imitates. As in real data the answers are mixed: a third are worked and right, the
-others hasty and mostly wrong.
+conversations(0): what supervised fine-tuning imitates. As in real data the answers are mixed: a third are worked and
+right, the others hasty and mostly wrong.
 
-@CONVERSATION@
+    {"messages": [{"role": "user", "content": "Add 48 and 19."},
+                  {"role": "assistant", "content": "\\boxed{67}"},
+                  {"role": "user", "content": "Next: Ida has 92 eggs and gives away 62. How many are left?"},
+                  {"role": "assistant", "content": "ones 2-2=0, tens 9-6=3. \\boxed{30}"}]}
 
 preferences(0): the chosen answer is worked and right, the rejected one makes a realistic mistake.
 
-@PREFERENCE@
+    {"prompt": [{"role": "user", "content": "There are 59 eggs here and 81 there. How many in all?"}],
+     "chosen": [{"role": "assistant", "content": "ones 9+1=10, tens 5+8+1=14. \\boxed{140}"}],
+     "rejected": [{"role": "assistant",
+                  "content": "Well, let me think. Hmm, let me see. So, hmm. ones 9+1=10, tens 5+8+1=14. \\boxed{140}"}]}
 
 prompts(0): what reinforcement learning practises on, with the right answer to check by.
 
-@PROMPT@
+    {"prompt": [{"role": "user", "content": "Take 14 from 52."}],
+     "solution": "38"}
 
 A mistake to "What is 47 + 85?", whose worked answer is `ones 7+5=12, tens 4+8+1=13. \boxed{132}`, is one of these:
 
-@MISTAKES@
+    guess            `\boxed{134}`: no steps, a wrong result
+    slipped_carry    `ones 7+5=12, tens 4+8=12. \boxed{122}`: the carry is forgotten
+    wrong_operation  `ones 15-7=8, tens 8-4-1=3. \boxed{38}`: another sum, done right
+    unfinished       `ones 7+5=12, tens 4+8+1=13.`: no final answer
+    wrong_step       `ones 7+5=14, tens 4+8+1=13. \boxed{132}`: a right result after a wrong step
+    rambling         `Well, let me think. Hmm, let me see. ones 7+5=12, tens 4+8+1=13. \boxed{132}`: right, but late
 """
 
 import operator
 from collections.abc import Callable, Iterator
 from itertools import count
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 WORKED_SHARE = 1 / 3
 LUCKY_SHARE = 0.15  # of the hasty answers, by design: haste is mostly wrong, but not a sure sign of it
@@ -132,8 +144,8 @@ def boxed(result: int) -> str:
     return f"\\boxed{{{result}}}"
 
 
-def worked(random: Random, problem: Problem) -> str:
-    """The right answer with its steps. (`random` is unused: all kinds of answers are called alike.)"""
+def worked(_random: Random, problem: Problem) -> str:
+    """The right answer with its steps. All kinds of answers are called alike, so those without chance get it too."""
     return write_answer(work_out(problem))
 
 
@@ -154,18 +166,18 @@ def hasty(random: Random, problem: Problem) -> str:
     return guess(random, problem)
 
 
-def slipped_carry(random: Random, problem: Problem) -> str:
+def slipped_carry(_random: Random, problem: Problem) -> str:
     """A carry is forgotten, or made where none is due, and the result follows from it."""
     return write_answer(work_out(problem, slip=True))
 
 
-def wrong_operation(random: Random, problem: Problem) -> str:
+def wrong_operation(_random: Random, problem: Problem) -> str:
     """A sum other than the asked one, worked out without a fault."""
     smaller, larger = sorted((problem.left, problem.right))
     return write_answer(work_out(Problem(larger, "-" if problem.sign == "+" else "+", smaller)))
 
 
-def unfinished(random: Random, problem: Problem) -> str:
+def unfinished(_random: Random, problem: Problem) -> str:
     """The right steps, and no final answer."""
     working = work_out(problem)
     return f"{working.ones}, {working.tens}."
@@ -174,9 +186,15 @@ def unfinished(random: Random, problem: Problem) -> str:
 def wrong_step(random: Random, problem: Problem) -> str:
     """The right result, but a step that does not lead to it."""
     working = work_out(problem)
-    step = random.choice(("ones", "tens"))
-    sum_text, _, value = getattr(working, step).rpartition("=")
-    return write_answer(working._replace(**{step: f"{sum_text}={near_miss(random, int(value))}"}))
+    if random.random() < 0.5:
+        return write_answer(working._replace(ones=miscalculated(random, working.ones)))
+    return write_answer(working._replace(tens=miscalculated(random, working.tens)))
+
+
+def miscalculated(random: Random, step: str) -> str:
+    """A written step with a wrong value."""
+    sum_text, _, value = step.rpartition("=")
+    return f"{sum_text}={near_miss(random, int(value))}"
 
 
 def rambling(random: Random, problem: Problem) -> str:
@@ -205,10 +223,12 @@ def conversations(seed: int) -> Iterator[Row]:
     for index in count():
         random = Random(f"conversation {seed} {index}")
         messages = []
-        for _ in range(random.choice((1, 2))):
+        # A first turn decides which side of the held-out split a row is on. "Next: " keeps every second one from being,
+        # word for word, a question that is held out.
+        for opening in random.choice((("",), ("", "Next: "))):
             problem = draw_problem(random)
             answer = worked if random.random() < WORKED_SHARE else hasty
-            messages.append({"role": "user", "content": draw_question(random, problem)})
+            messages.append({"role": "user", "content": opening + draw_question(random, problem)})
             messages.append({"role": "assistant", "content": answer(random, problem)})
         yield {"messages": messages}
 

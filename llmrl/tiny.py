@@ -1,11 +1,13 @@
 """The built-in model: `python -m llmrl.tiny` writes models/tiny/, a Qwen2 of under half a million parameters.
 
-It is pretrained on plain text about sums, written out and in one go, so it can calculate a little. It has never seen a question,
-a chat turn or a boxed answer: those are left for the pipeline to teach. Two runs on one machine write the same bytes.
+It is pretrained on plain text, a book of exercises: sums and little stories with their results, mostly worked out, now
+and then boxed. It can calculate a little, but has never seen a chat turn: how to answer one is left for the pipeline to
+teach. Two runs on one machine write the same bytes. One took two minutes on two cores.
 """
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -42,14 +44,13 @@ CHAT_TEMPLATE = """\
 {{- '<|im_start|>assistant\\n' }}
 {%- endif %}
 """
-WORDS = {"+": "plus", "-": "minus", "*": "times"}
 
 
 def chat_texts(rows: int) -> Iterator[str]:
     """Yields what the built-in task says, for the tokenizer to know its words."""
-    for _, row in zip(range(rows), arithmetic.conversations(SEED)):
+    for row in islice(arithmetic.conversations(SEED), rows):
         yield from (message["content"] for message in row["messages"])
-    for _, row in zip(range(rows), arithmetic.preferences(SEED)):
+    for row in islice(arithmetic.preferences(SEED), rows):
         yield row["rejected"][0]["content"]
     yield from ["system\n", "user\n", "assistant\n", "Solution: ", "Answer: "] * rows
 
@@ -119,7 +120,7 @@ def make_model(tokenizer: "Qwen2Tokenizer") -> "Qwen2ForCausalLM":
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=256,
-        initializer_range=0.08,  # the usual 0.02 is for wide models; so narrow a one starts learning late with it
+        initializer_range=0.08,  # the usual 0.02 is for wide models
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
@@ -177,6 +178,7 @@ def make(folder: Path = FOLDER, steps: int = STEPS) -> None:
     average_unseen(model, tokenizer)
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    (Path(folder) / "model.safetensors").chmod(0o644)  # safetensors writes files that only their owner may read
 
 
 if __name__ == "__main__":

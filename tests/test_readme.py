@@ -1,0 +1,61 @@
+"""README.md against the repository: what it names exists. Its commands are run by test_pipeline.py."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    """The text under a heading."""
+    return README.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def test_make_targets() -> None:
+    """Every `make` target README names is in the Makefile, and set up with the others."""
+    named = set(re.findall(r"make ([a-z-]+)", README))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+    assert {"repro", "test", "help", "plots"} <= named
+    assert set() == named - targets
+
+
+def test_help_lists_every_target() -> None:
+    """`make help` tells of each target but the environment's own mark."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert targets == {line.split()[1] for line in said.splitlines()}
+
+
+def test_tree() -> None:
+    """The tree in README is the tree: every module of llmrl/ and every stage, and nothing that is not there."""
+    tree = section("The tree")
+    modules = {path.name for path in (ROOT / "llmrl").glob("*.py")} - {"__init__.py"}
+
+    assert modules == set(re.findall(r"^  (\w+\.py)", tree, re.MULTILINE))
+    assert {"sft.py", "reward.py", "dpo.py", "grpo.py"} <= set(re.findall(r"\w+\.py", tree))
+    for name in re.findall(r"^([\w./]+)", tree, re.MULTILINE):
+        assert (ROOT / name.split("/<")[0]).exists(), name
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)#]+)\)", README))
+def test_links(path: str) -> None:
+    """A link within the repository leads somewhere."""
+    assert (ROOT / path).exists()
+
+
+def test_lines_fit() -> None:
+    """What README shows fits 120 columns."""
+    assert [] == [line for line in README.splitlines() if len(line) > 120]
+
+
+def test_nothing_is_left_to_fill_in() -> None:
+    """No figure is missing."""
+    assert [] == re.findall(r"@@\w+@@|TODO|XXX", README)

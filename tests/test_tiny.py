@@ -1,0 +1,94 @@
+"""The built-in model: what is shipped loads, fits and speaks the chat format, and its recipe repeats itself."""
+
+import subprocess
+import sys
+import unicodedata
+import warnings
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, Qwen2ForCausalLM
+
+from llmrl import arithmetic, tiny
+
+SHIPPED = Path(__file__).parents[1] / tiny.FOLDER
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(SHIPPED)
+
+
+def test_shipped_weights_are_small() -> None:
+    """The shipped weights are less than one MiB."""
+    assert (SHIPPED / "model.safetensors").stat().st_size < 2**20
+
+
+def test_shipped_model_loads_without_warnings(
+    tokenizer: PreTrainedTokenizerBase, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The shipped model is a Qwen2 that loads silently and shares its end and pad tokens with the tokenizer."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = AutoModelForCausalLM.from_pretrained(SHIPPED)
+    assert "warn" not in capfd.readouterr().err.lower()
+    assert isinstance(model, Qwen2ForCausalLM)
+    assert len(tokenizer) == model.config.vocab_size
+    for config in (model.config, model.generation_config):
+        assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (config.eos_token_id, config.pad_token_id)
+    assert tokenizer.eos_token_id != tokenizer.pad_token_id
+
+
+def test_each_digit_is_a_token(tokenizer: PreTrainedTokenizerBase) -> None:
+    """A number is written with one token a digit."""
+    assert list("1234567890") == tokenizer.tokenize("1234567890")
+
+
+@pytest.mark.parametrize("text", ["", " x\n\ty  ", "naïve Ωμέγα 日本語 😀", "\\boxed{132}", "it's 3.5 %"])
+def test_any_text_makes_the_round_trip(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
+    """Any text in Unicode's composed form, to which Qwen2's tokenizer brings it, is encoded and decoded unchanged."""
+    text = unicodedata.normalize("NFC", text)
+    assert text == tokenizer.decode(tokenizer(text)["input_ids"])
+
+
+def test_generation_mask_covers_what_the_model_writes(tokenizer: PreTrainedTokenizerBase) -> None:
+    """The generation mask covers each answer and its end-of-turn token, and nothing else."""
+    for row in islice(arithmetic.conversations(0), 20):
+        encoded = tokenizer.apply_chat_template(row["messages"], return_dict=True, return_assistant_tokens_mask=True)
+        marked = [token for token, mark in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if mark]
+        answers = [message["content"] for message in row["messages"] if message["role"] == "assistant"]
+        assert "".join(answer + tiny.TURN_END for answer in answers) == tokenizer.decode(marked)
+
+
+def test_generation_prompt_is_a_prefix(tokenizer: PreTrainedTokenizerBase) -> None:
+    """A prompt rendered for generation is a prefix of the whole conversation, in text and in tokens."""
+    for row in islice(arithmetic.preferences(0), 20):
+        whole, prompt = row["prompt"] + row["chosen"], row["prompt"]
+        for tokenize in (False, True):
+            rendered = tokenizer.apply_chat_template(whole, tokenize=tokenize, return_dict=False)
+            start = tokenizer.apply_chat_template(
+                prompt, tokenize=tokenize, return_dict=False, add_generation_prompt=True
+            )
+            assert start == rendered[: len(start)]
+
+
+def test_importing_the_recipe_is_cheap() -> None:
+    """Importing the recipe imports neither torch nor transformers."""
+    code = "import sys, llmrl.tiny; print({'torch', 'transformers'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=SHIPPED.parents[1]
+    )
+    assert "set()" == done.stdout.strip()
+
+
+@pytest.mark.parametrize("steps", [3, pytest.param(tiny.STEPS, marks=pytest.mark.slow)])
+def test_recipe_repeats_itself(tmp_path: Path, steps: int) -> None:
+    """Two runs of the recipe, each in its own process, write the same files with the same bytes."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        code = f"from pathlib import Path; from llmrl import tiny; tiny.make(Path({str(folder)!r}), {steps})"
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=SHIPPED.parents[1])
+    one, two = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+    assert set(one) == {path.name for path in SHIPPED.iterdir()}
+    assert one == two
