@@ -1,8 +1,8 @@
 """The built-in model: `python -m llmrl.tiny` writes models/tiny/, a Qwen2 of under half a million parameters.
 
 It is pretrained on plain text, a book of exercises: sums and little stories with their results, mostly worked out, now
-and then boxed. It can calculate a little, but has never seen a chat turn: how to answer one is left for the pipeline to
-teach. Two runs on one machine write the same bytes. One took two minutes on two cores.
+and then boxed. It can calculate a little, but has never seen a chat turn, nor a question that the default experiment
+holds out: how to answer one is left for the pipeline to teach. Two runs on one machine write the same bytes. One took two minutes on two cores.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from llmrl import arithmetic
+from llmrl import arithmetic, data
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import, and only the recipe itself needs them
     from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
@@ -24,6 +24,7 @@ VOCABULARY = 480
 STEPS = 1600
 BATCH = 32
 LEARNING_RATE = 3.5e-3
+SPLIT = ("llmrl", 0.1)  # data.salt and data.eval_share of params.yaml
 
 PAD, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 # ChatML. The generation marks enclose what a model has to write itself, its end-of-turn token included, so that
@@ -70,7 +71,10 @@ def exercise(random: Random) -> str:
     problem = arithmetic.draw_problem(random)
     working = arithmetic.work_out(problem)
     bare = f"{problem.left}{problem.sign}{problem.right}"
-    task = random.choice((bare, arithmetic.draw_question(random, problem), arithmetic.draw_question(random, problem)))
+    question = arithmetic.draw_question(random, problem)
+    if data.held_out({"prompt": [{"role": "user", "content": question}]}, *SPLIT):
+        question = bare
+    task = random.choice((bare, question, question))
     gap = random.choice((" ", "\n", ": ", "\nSolution: ", "\nAnswer: ", " Answer: ", "\n\n"))
     steps = random.choice(("", f"{working.ones}, {working.tens}. ", f"{working.ones}, {working.tens}. "))
     # A box is common enough to be known and rare enough that the model would not choose it by itself.

@@ -88,7 +88,14 @@ def micro(clone: Clone) -> None:
         sft={"max_steps": 3, "eval_steps": 2},
         reward={"max_steps": 3, "eval_steps": 2},
         dpo={"max_steps": 3, "eval_steps": 2},
-        grpo={"max_steps": 3, "eval_steps": 2, "batch": 8, "micro_batch": 4, "num_generations": 4}
+        grpo={
+            "max_steps": 3,
+            "eval_strategy": "steps",
+            "eval_steps": 2,
+            "batch": 8,
+            "micro_batch": 4,
+            "num_generations": 4,
+        }
         | {"max_completion_length": 12, "per_device_eval_batch_size": 8},
     )
 

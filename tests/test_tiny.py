@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, Qwen2ForCausalLM
 
-from llmrl import arithmetic, tiny
+from llmrl import arithmetic, checks, data, tiny
 
 SHIPPED = Path(__file__).parents[1] / tiny.FOLDER
 
@@ -38,6 +38,17 @@ def test_shipped_model_loads_without_warnings(
     for config in (model.config, model.generation_config):
         assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (config.eos_token_id, config.pad_token_id)
     assert tokenizer.eos_token_id != tokenizer.pad_token_id
+
+
+def test_the_book_has_no_held_out_question() -> None:
+    """What the default experiment holds out is the same split by which the book of exercises leaves questions out."""
+    settings = checks.check(SHIPPED.parents[1] / "params.yaml")["data"]
+    assert tiny.SPLIT == (settings["salt"], settings["eval_share"])
+    book = "".join(islice(tiny.plain_texts(tiny.SEED), 20_000))
+    questions = [row["prompt"][0]["content"] for row in islice(arithmetic.prompts(1), 5000)]
+    held_out = [q for q in questions if data.held_out({"prompt": [{"role": "user", "content": q}]}, *tiny.SPLIT)]
+    assert [] == [question for question in held_out if question in book]
+    assert any(question in book for question in questions)
 
 
 def test_each_digit_is_a_token(tokenizer: PreTrainedTokenizerBase) -> None:
