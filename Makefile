@@ -32,8 +32,9 @@ repro: $(READY)  ## check the settings, then run whatever is missing or changed
 	@python -m llmrl.params >/dev/null
 	@dvc repro
 
+# Two processes of one thread: of two threads each, they would stand in each other's way.
 test: $(READY)  ## the tests, in under ten minutes on two cores
-	@python -m pytest -q -m "not slow and not gpu"
+	@OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu"
 
 test-slow: $(READY)  ## the tests that take minutes each, as CI runs them
 	@python -m pytest -q -m "slow and not gpu"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ class Clone:
         self.environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
+            "COLUMNS": "120",
             "GIT_CONFIG_GLOBAL": str(folder.parent / "gitconfig"),
         }
         (folder.parent / "gitconfig").write_text("[user]\nname = Test\nemail = test@example.org\n")
@@ -311,6 +313,19 @@ def test_rewards_rerun_grpo_alone(unchanged: Clone) -> None:
         file.write("\n\ndef mine(completions, **_):\n    return [0.0] * len(completions)\n")
 
     assert ["grpo"] == unchanged.stages("dvc", "repro", "--dry")
+
+
+def test_readme_commands(unchanged: Clone) -> None:
+    """README's daily commands run, and what they print fits 120 columns."""
+    daily = (ROOT / "README.md").read_text().split("## Every day")[1].split("```")[1]
+    commands = re.findall(r"^\$ (dvc (?:[^#\n]|\\\n)*)", daily, re.MULTILINE)
+    unchanged.params(dpo={"beta": 0.3})
+    for command in commands:
+        if "exp run" not in command:  # other tests run experiments
+            said = unchanged.run("bash", "-c", command.replace("\\\n", " ").replace("dvc repro", "dvc repro --dry"))
+            assert 120 >= max(map(len, said.splitlines()))
+
+    assert {"repro", "params", "metrics", "exp"} == {command.split()[1] for command in commands}
 
 
 def test_a_mistake_loses_nothing(unchanged: Clone) -> None:
