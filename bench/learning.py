@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,9 @@ def main() -> None:
             run(folder, "git", "init", "-q")
             run(folder, "git", "add", "-A")
             run(folder, "git", "commit", "-qm", "seed")
+            begun = time.monotonic()
             run(folder, "dvc", "repro")
+            print(f"seed {seed}: cold `dvc repro` {time.monotonic() - begun:.0f} s")
             answers = report(folder, seed)
             if number == 0:
                 control(folder, answers)

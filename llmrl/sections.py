@@ -76,10 +76,11 @@ class Train:
 
 @dataclass(frozen=True)
 class Stage(Train):
-    """Our own names in a stage's section."""
+    """Our own names in a stage's section; `eval_rows` bounds the held-out rows of TRL's own evaluations."""
 
     init: str = ""
     lr_scale: float = 1.0
+    eval_rows: int | None = None
 
 
 @dataclass(frozen=True)

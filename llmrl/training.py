@@ -141,6 +141,7 @@ def prepared(stage: Stage, settings: params.Settings, folder: Folder) -> tuple[R
     tokenizer = models.load_tokenizer(settings.own.init)
     limit = getattr(settings.own, stage.limit, settings.trl.get(stage.limit))
     train_rows, eval_rows, too_long = data.load(Path(stage.data), tokenizer, limit)
+    eval_rows = eval_rows.select(range(min(len(eval_rows), settings.own.eval_rows or len(eval_rows))))
     return Run(settings, machine, tokenizer, train_rows, eval_rows, folder.path), too_long
 
 
