@@ -2,7 +2,8 @@
 
 It is pretrained on plain text, a book of exercises: sums and little stories with their results, mostly worked out, now
 and then boxed. It can calculate a little, but has never seen a chat turn, nor a question that the default experiment
-holds out: how to answer one is left for the pipeline to teach. Two runs on one machine write the same bytes. One took two minutes on two cores.
+holds out: how to answer one is left for the pipeline to teach. Two runs on one machine write the same bytes; one takes
+two minutes on two cores.
 """
 
 import json
