@@ -54,6 +54,7 @@ def plain_arguments(stage: str, folder: Path) -> dict:
         "threads": own.threads,
         "init": own.init,
         "data": DATA[stage],
+        "eval_rows": own.eval_rows,
         "reward_model": own.reward_model,
         "rewards": own.rewards,
     }
@@ -126,7 +127,8 @@ def main() -> None:
     """Run the pairs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=5)
-    pairs = parser.parse_args().pairs
+    parser.add_argument("--stages", nargs="+", default=params.STAGES, choices=params.STAGES)
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = cloned(Path(temporary) / "clone", products=True)
         yaml = YAML()
@@ -134,8 +136,8 @@ def main() -> None:
         tree["train"]["eval_strategy"] = "no"
         yaml.dump(tree, folder / "params.yaml")
         print("stage    training loop: ours, plain, ratio   process less evaluation: ours, plain, ratio")
-        for stage in params.STAGES:
-            measured = [(ours(stage, folder), plain(stage, folder)) for _ in range(pairs)]
+        for stage in arguments.stages:
+            measured = [(ours(stage, folder), plain(stage, folder)) for _ in range(arguments.pairs)]
             assert all(same(steps(a.logs), steps(b.logs)) for a, b in measured), f"{stage}: the steps' figures differ"
             loops = [(a.loop, b.loop) for a, b in measured]
             processes = [(a.process, b.process) for a, b in measured]

@@ -22,6 +22,7 @@ stage, arguments = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
 torch.set_num_threads(arguments["threads"])
 datasets.disable_progress_bars()
 rows = {side: datasets.Dataset.from_parquet(f"{arguments['data']}/{side}.parquet") for side in ("train", "eval")}
+rows["eval"] = rows["eval"].select(range(min(len(rows["eval"]), arguments["eval_rows"] or len(rows["eval"]))))
 tokenizer = transformers.AutoTokenizer.from_pretrained(arguments["init"])
 common = {"train_dataset": rows["train"], "eval_dataset": rows["eval"], "processing_class": tokenizer}
 
