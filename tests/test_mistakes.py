@@ -79,8 +79,8 @@ SETTINGS = {
     "unknown column": ("data.sft.columns", "{question: prompt}", ["data.sft.columns.question", "write ours: yours"]),
     "column that is no name": ("data.sft.columns", "{prompt: 3}", ["data.sft.columns.prompt: 3 is an integer"]),
     # Combinations.
-    "batch no multiple": ("train.micro_batch", "5", ["train.batch: 32 sequences", "no multiple of micro_batch, 5"]),
-    "stage's batch no multiple": ("dpo.init", "models/sft\n  batch: 48", ["dpo.batch: 48", "micro_batch, 32"]),
+    "batch no multiple": ("train.micro_batch", "5", ["train.batch: 16 sequences", "no multiple of micro_batch, 5"]),
+    "stage's batch no multiple": ("dpo.init", "models/sft\n  batch: 24", ["dpo.batch: 24", "micro_batch, 16"]),
     "groups do not fill": ("grpo.num_generations", "6", ["grpo.num_generations: groups of 6", "a batch of 64"]),
     "a group of one": ("grpo.num_generations", "1", ["grpo.num_generations: 1 is less than 2."]),
     "held-out groups do not fill": ("grpo.num_generations_eval", "3", ["train.per_device_eval_batch_size: 256", "3."]),
