@@ -29,7 +29,9 @@ def test_make_targets() -> None:
 def test_help_lists_every_target() -> None:
     """`make help` tells of each target but the environment's own mark."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    said = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
 
     assert targets == {line.split()[1] for line in said.splitlines()}
 
