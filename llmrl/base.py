@@ -16,8 +16,8 @@ from llmrl import models, params
 from llmrl.errors import InputError, reported
 
 SOURCES = {"builtin:tiny": "models/tiny", "raw": "models/raw"}
-# What loading from a folder leaves in a tokenizer's config: it would differ between the first and a later saving.
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+# What loading from a folder leaves in a tokenizer's config: it would differ between the first and a later saving.
 PASSING = ("is_local", "local_files_only", "name_or_path")
 
 

@@ -91,6 +91,8 @@ class Curves(TrainerCallback):
         if state.global_step >= state.max_steps:
             control.should_evaluate = False  # the last point of a curve is that of the model as saved
 
+    on_epoch_end = on_step_end
+
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if state.is_world_process_zero:
             self.figures.point(state.global_step, logs or {})

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmrl import models, params
-from llmrl.errors import reported
+from llmrl.errors import InputError, reported
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -65,13 +65,12 @@ class Run:
     def arguments(self) -> dict[str, Any]:
         """The arguments of the stage's TRL config: what is decided here, and TRL's own from params.yaml."""
         settings = self.settings
-        processes = int(os.environ.get("WORLD_SIZE", "1"))
         return {
             "output_dir": str(self.output_dir),
             "learning_rate": settings.lr,
             "seed": settings.own.seed,
             "per_device_train_batch_size": settings.own.micro_batch,
-            "gradient_accumulation_steps": settings.own.batch // settings.own.micro_batch // processes,
+            "gradient_accumulation_steps": settings.own.batch // settings.own.micro_batch,
             "report_to": settings.run.report_to,
             "save_strategy": "no",
             "disable_tqdm": True,
@@ -87,6 +86,10 @@ def main(stage: Stage, build: Build) -> None:
     """Run a stage from the command line; what the user can mend ends it with one message and exit status 2."""
     with reported():
         settings = params.stage(stage.name)
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            raise InputError(
+                "params.yaml: launch: a stage runs as one process as yet, not under torchrun with several."
+            )
         for setting, kind in stage.kinds.items():
             models.check_kind(getattr(settings.own, setting), kind, f"{stage.name}.{setting}")
         # torch and TRL cost seconds: from here on they are needed.
@@ -123,9 +126,13 @@ def run_stage(stage: Stage, build: Build, settings: params.Settings, folder: Fol
 
     with folder.phase("measuring after"):
         # What is reported is what is shipped: the model as saved and loaded again.
-        one_row = run.train_rows.select(range(1))  # a trainer must have some; nothing is trained on
-        trainer = quiet(build(replace(run, train_rows=one_row, callbacks=[]), str(unfinished)))
+        trainer = quiet(build(evaluating(run), str(unfinished)))
         after = measure(trainer, "after", answers=True)
+    if lost := [name for name in before if name not in after]:
+        raise InputError(
+            f"{stage.name}: the training diverged: {', '.join(lost)} of the trained model is not finite. "
+            f"Lower train.lr or {stage.name}.lr_scale in params.yaml; nothing was kept."
+        )
     figures.write(steps, before, after)
     shutil.rmtree(out, ignore_errors=True)
     unfinished.rename(out)
@@ -141,8 +148,25 @@ def prepared(stage: Stage, settings: params.Settings, folder: Folder) -> tuple[R
     tokenizer = models.load_tokenizer(settings.own.init)
     limit = getattr(settings.own, stage.limit, settings.trl.get(stage.limit))
     train_rows, eval_rows, too_long = data.load(Path(stage.data), tokenizer, limit)
-    eval_rows = eval_rows.select(range(min(len(eval_rows), settings.own.eval_rows or len(eval_rows))))
+    eval_rows = eval_rows.select(range(whole_batches(len(eval_rows), settings)))
     return Run(settings, machine, tokenizer, train_rows, eval_rows, folder.path), too_long
+
+
+def evaluating(run: Run) -> Run:
+    """The run of a trainer that only evaluates: it reports to nobody, and its completions have a folder of their own."""
+    settings = replace(run.settings, run=replace(run.settings.run, report_to="none"))
+    one_row = run.train_rows.select(range(1))  # a trainer must have some
+    return replace(run, settings=settings, train_rows=one_row, callbacks=[], output_dir=run.output_dir / "after")
+
+
+def whole_batches(rows: int, settings: params.Settings) -> int:
+    """How many held-out rows TRL's evaluation gets: it takes the mean over batches, so a smaller last one would weigh
+    too much. Of fewer rows than a batch, all.
+    """
+    generations = settings.trl.get("num_generations_eval", settings.trl.get("num_generations", 1))
+    batch = max(1, settings.trl.get("per_device_eval_batch_size", 8) // generations)
+    rows = min(rows, settings.own.eval_rows or rows)
+    return rows - rows % batch or rows
 
 
 def provenance(stage: Stage, run: Run) -> dict[str, Any]:

@@ -318,7 +318,7 @@ def test_rewards_rerun_grpo_alone(unchanged: Clone) -> None:
 def test_readme_commands(unchanged: Clone) -> None:
     """README's daily commands run, and what they print fits 120 columns."""
     daily = (ROOT / "README.md").read_text().split("## Every day")[1].split("```")[1]
-    commands = re.findall(r"^\$ (dvc (?:[^#\n]|\\\n)*)", daily, re.MULTILINE)
+    commands = re.findall(r"^\$ (dvc (?:\\\n|[^#\n])*)", daily, re.MULTILINE)
     unchanged.params(dpo={"beta": 0.3})
     for command in commands:
         if "exp run" not in command:  # other tests run experiments
