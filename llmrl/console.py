@@ -57,6 +57,8 @@ class Terminal:
             yield
 
     def close(self) -> None:
+        """Give the screen back as it was, also when a bar was cut short."""
+        self.screen.show_cursor()
         self.file.close()
 
 

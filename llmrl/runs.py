@@ -2,7 +2,7 @@
 
 run.json          run id, stage, settings, versions, git commit, DVC experiment, device, phases, duration, exit
 console.log       what the terminal showed
-events.log        what every library logged, with times
+events.log        its phases, and what libraries logged, with times
 metrics.jsonl     every figure of every logged step, with time and memory
 answers_*.parquet every answer to the held-out prompts
 completions/      GRPO: the completions of each logged step with each reward
@@ -15,12 +15,13 @@ import json
 import logging
 import os
 import platform
+import re
 import secrets
 import subprocess
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
@@ -37,6 +38,9 @@ from transformers.integrations import TensorBoardCallback
 
 from llmrl import console, models, params
 from llmrl.errors import InputError
+
+log = logging.getLogger(__name__)
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def repository() -> Path:
@@ -84,10 +88,11 @@ class Folder:
         (self.path / "run.json").write_text(json.dumps(self.record, indent=2) + "\n")
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str, spinner: bool = True) -> Iterator[None]:
         """Say what the run is doing, and record the seconds it took."""
+        log.info("%s", name)
         begun = time.monotonic()
-        with self.terminal.doing(name):
+        with self.terminal.doing(name) if spinner else nullcontext():
             yield
         self.phases[name] = round(time.monotonic() - begun, 2)
 
@@ -107,19 +112,26 @@ def opened(settings: params.Settings) -> Iterator[Folder]:
         yield folder
     except BaseException as error:
         end = f"{type(error).__name__}: {error}"
-        if not isinstance(error, InputError):
-            logging.getLogger(__name__).exception("the run ended early")
+        log.error("the run ended early", exc_info=not isinstance(error, InputError))
         raise
     finally:
+        log.info("end: %s", end)
         folder.terminal.close()
         folder.write(seconds=round(time.monotonic() - folder.started, 1), exit=end)
 
 
+class Plain(logging.Formatter):
+    """A line without the colours that some libraries put into theirs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return COLOUR.sub("", super().format(record))
+
+
 def listen(path: Path) -> None:
     """One logging set-up: every library's log and warnings into the file, none of it on the terminal."""
-    logging.basicConfig(
-        filename=path, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(Plain("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
     warnings.simplefilter("default")
     transformers.utils.logging.disable_default_handler()

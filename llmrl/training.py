@@ -110,10 +110,12 @@ def run_stage(stage: Stage, build: Build, settings: params.Settings, folder: Fol
         run.callbacks.extend([figures.callback, *folder.callbacks])
         measure = Measuring(stage, run, figures, folder)
         trainer = quiet(build(run, settings.own.init))
+    folder.write(device=f"{run.hardware.name}, {run.hardware.precision}")
     folder.terminal.show(console.plan(run, trainer, too_long))
     with folder.phase("measuring before"):
         before = measure(trainer, "before", answers=not models.is_product(settings.own.init))
-    trainer.train()
+    with folder.phase("training", spinner=False):
+        trainer.train()
     steps = trainer.state.global_step
     if steps < trainer.state.max_steps:
         raise RuntimeError(f"stopped at step {steps} of {trainer.state.max_steps}")
@@ -136,7 +138,6 @@ def run_stage(stage: Stage, build: Build, settings: params.Settings, folder: Fol
     figures.write(steps, before, after)
     shutil.rmtree(out, ignore_errors=True)
     unfinished.rename(out)
-    folder.write(device=f"{run.hardware.name}, {run.hardware.precision}")
     folder.terminal.show(console.outcome(stage.name, before, after))
 
 
@@ -153,7 +154,7 @@ def prepared(stage: Stage, settings: params.Settings, folder: Folder) -> tuple[R
 
 
 def evaluating(run: Run) -> Run:
-    """The run of a trainer that only evaluates: it reports to nobody, and its completions have a folder of their own."""
+    """The run of a trainer that only evaluates: it reports to nobody, its completions have a folder of their own."""
     settings = replace(run.settings, run=replace(run.settings.run, report_to="none"))
     one_row = run.train_rows.select(range(1))  # a trainer must have some
     return replace(run, settings=settings, train_rows=one_row, callbacks=[], output_dir=run.output_dir / "after")

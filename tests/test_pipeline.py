@@ -315,6 +315,17 @@ def test_rewards_rerun_grpo_alone(unchanged: Clone) -> None:
     assert ["grpo"] == unchanged.stages("dvc", "repro", "--dry")
 
 
+def test_a_diverged_training_is_no_success(unchanged: Clone) -> None:
+    """A training whose figures are not finite stops with what to change, and leaves the old product as it is."""
+    before = (unchanged.folder / "models/reward/model.safetensors").read_bytes()
+    unchanged.params(reward={"lr_scale": 1e30})
+    said = unchanged.run(sys.executable, "-m", "stages.reward", check=False)
+
+    assert "reward: the training diverged" in said
+    assert "Traceback" not in said
+    assert before == (unchanged.folder / "models/reward/model.safetensors").read_bytes()
+
+
 def test_readme_commands(unchanged: Clone) -> None:
     """README's daily commands run, and what they print fits 120 columns."""
     daily = (ROOT / "README.md").read_text().split("## Every day")[1].split("```")[1]
