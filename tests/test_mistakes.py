@@ -83,7 +83,7 @@ SETTINGS = {
     "stage's batch no multiple": ("dpo.init", "models/sft\n  batch: 24", ["dpo.batch: 24", "micro_batch, 16"]),
     "groups do not fill": ("grpo.num_generations", "6", ["grpo.num_generations: groups of 6", "a batch of 64"]),
     "a group of one": ("grpo.num_generations", "1", ["grpo.num_generations: 1 is less than 2."]),
-    "held-out groups do not fill": ("grpo.num_generations_eval", "3", ["train.per_device_eval_batch_size: 256", "3."]),
+    "held-out groups do not fill": ("grpo.num_generations_eval", "3", ["grpo.per_device_eval_batch_size: 256", "3."]),
     "weight for no reward": ("grpo.rewards.accuracy", "1.0\n    acuracy: 1", ["rewards.acuracy", "Did you mean accuracy?"]),
     "weight that is a text": ("grpo.rewards.accuracy", "high", ['the weight "high" is a text, not a number.']),
     "weight that is no number": ("grpo.rewards.accuracy", ".nan", ["the weight NaN is not finite"]),
