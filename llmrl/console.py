@@ -81,9 +81,13 @@ class Progress(TrainerCallback):
         )
         self.task = progress.TaskID(0)
         self.began = self.said = 0.0
+        self.resumed = 0  # the step it goes on from
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.task = self.bar.add_task(self.stage, total=state.max_steps, loss="", memory=memory_gib())
+        self.resumed = state.global_step
+        self.task = self.bar.add_task(
+            self.stage, total=state.max_steps, completed=self.resumed, loss="", memory=memory_gib()
+        )
         self.bar.start()
         self.began = self.said = time.monotonic()
 
@@ -97,7 +101,8 @@ class Progress(TrainerCallback):
         now = time.monotonic()
         if now - self.said >= LINE_EVERY or state.global_step == state.max_steps:
             self.said = now
-            left = (now - self.began) / state.global_step * (state.max_steps - state.global_step)
+            done = state.global_step - self.resumed
+            left = (now - self.began) / done * (state.max_steps - state.global_step)
             line = f"{self.stage} step {state.global_step}/{state.max_steps}  {self.loss}  {left:.0f} s left"
             self.terminal.paper.print(f"{line}  {memory_gib()} GiB")
             if not self.terminal.screen.is_terminal:
@@ -107,7 +112,7 @@ class Progress(TrainerCallback):
         self.bar.stop()
 
 
-def plan(run: Run, trainer: Trainer, too_long: int) -> Table:
+def plan(run: Run, trainer: Trainer, too_long: int, resumed: Path | None) -> Table:
     """What the stage is about to do."""
     table = Table.grid(padding=(0, 2))
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
@@ -119,6 +124,7 @@ def plan(run: Run, trainer: Trainer, too_long: int) -> Table:
         "rows": f"{rows}, {too_long:,} left out as too long",
         "device": f"{run.hardware.name}, {run.hardware.precision}",
         "training": f"{length} of {own.batch} sequences, learning rate {settings.lr:g}",
+        **({"resumed": f"from {resumed.name.replace('-', ' ')}"} if resumed else {}),
     }.items():
         table.add_row(f"  {name}", value)
     table.title = f"{settings.stage} -> models/{settings.stage}"

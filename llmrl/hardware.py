@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +38,19 @@ class Hardware:
             "fp16": self.precision == "fp16",
             "dataloader_pin_memory": self.kind == "cuda",
         }
+
+
+def devices() -> list[str]:
+    """The GPUs this process may use, by the names that CUDA_VISIBLE_DEVICES takes; none where there is none.
+
+    Asked of the driver's own tool: torch would fix its choice of device at its first look.
+    """
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in visible.split(",") if name]
+    if not shutil.which("nvidia-smi"):
+        return []
+    listed = ("nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader")
+    return subprocess.run(listed, capture_output=True, text=True, check=False).stdout.split()
 
 
 def detect(precision: str, threads: int | None) -> Hardware:

@@ -6,7 +6,6 @@ generation config, tokenizer, chat template, and from the second on `provenance.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import shutil
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 
+from llmrl import repository
 from llmrl.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,21 +76,22 @@ def save(model: PreTrainedModel, init: str, out: Path, provenance: dict[str, Any
     (out / "provenance.json").write_text(json.dumps(provenance, indent=2, sort_keys=True) + "\n")
 
 
-def provenance(settings: dict[str, Any], inputs: list[Path], device: str) -> dict[str, Any]:
-    """What made a model, a month later: resolved settings, hashes of the inputs, versions, kind of device."""
+def provenance(settings: dict[str, Any], inputs: list[Path], code: list[Path]) -> dict[str, Any]:
+    """What makes a model: resolved settings, versions, and the hashes of inputs and code as DVC has them.
+
+    Raises InputError where an input is not what DVC recorded when it was made.
+    """
+    recorded = repository.recorded()
+    hashes = {path: repository.digest(path) for path in (*inputs, *code)}
+    for path in inputs:
+        if hashes[path] != recorded.get(path, hashes[path]):
+            raise InputError(
+                f"{path} is not what dvc.lock recorded when it was made: somebody has changed it. "
+                f"`dvc checkout {path}` brings it back, `dvc repro` makes it anew."
+            )
     return {
         "settings": settings,
-        "inputs": {str(path): digest(path) for path in inputs},
+        "inputs": {str(path): hashes[path] for path in inputs},
+        "code": {str(path): hashes[path] for path in code},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
-        "device": device,
     }
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file, or of the names and contents of a folder's files."""
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    names = "".join(f"{file.relative_to(path)} {digest(file)}\n" for file in files)
-    return hashlib.sha256(names.encode()).hexdigest()

@@ -36,20 +36,11 @@ import transformers
 from torch.utils.tensorboard import SummaryWriter
 from transformers.integrations import TensorBoardCallback
 
-from llmrl import console, models, params
+from llmrl import console, models, params, repository
 from llmrl.errors import InputError
 
 log = logging.getLogger(__name__)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def repository() -> Path:
-    """The main repository, also from within a temporary checkout of `dvc exp run --temp` or `--queue`."""
-    here = Path.cwd().resolve()
-    for parent in here.parents:
-        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
-            return parent.parents[2]
-    return here
 
 
 class Folder:
@@ -58,7 +49,7 @@ class Folder:
     def __init__(self, settings: params.Settings) -> None:
         stamp = datetime.now().strftime("%Y%m%d_%H%M%S")
         self.id = f"{stamp}_{secrets.token_hex(2)}"
-        self.path = repository() / "runs" / self.id
+        self.path = repository.root() / "runs" / self.id
         self.path.mkdir(parents=True)
         self.started = time.monotonic()
         self.phases: dict[str, float] = {}
@@ -96,6 +87,12 @@ class Folder:
             yield
         self.phases[name] = round(time.monotonic() - begun, 2)
 
+    def end(self, how: str | int) -> None:
+        """Record how the run ended, and give the screen back."""
+        log.info("end: %s", how)
+        self.terminal.close()
+        self.write(seconds=round(time.monotonic() - self.started, 1), exit=how)
+
     def keep(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Keep a table as Parquet."""
         pq.write_table(pa.Table.from_pylist(rows), self.path / f"{name}.parquet")
@@ -104,7 +101,7 @@ class Folder:
 @contextmanager
 def opened(settings: params.Settings) -> Iterator[Folder]:
     """The folder of a new run, with all logging going into it, closed with the way the run ended."""
-    dotenv.load_dotenv(repository() / ".env")
+    dotenv.load_dotenv(repository.root() / ".env")
     folder = Folder(settings)
     listen(folder.path / "events.log")
     end: str | int = 0
@@ -115,9 +112,7 @@ def opened(settings: params.Settings) -> Iterator[Folder]:
         log.error("the run ended early", exc_info=not isinstance(error, InputError))
         raise
     finally:
-        log.info("end: %s", end)
-        folder.terminal.close()
-        folder.write(seconds=round(time.monotonic() - folder.started, 1), exit=end)
+        folder.end(end)
 
 
 class Plain(logging.Formatter):

@@ -38,10 +38,17 @@ DECIDED = {
     "use_cpu": "CUDA_VISIBLE_DEVICES= in the environment",
     "output_dir": "the stage's output in dvc.yaml",
     "report_to": "run.report_to",
-    "save_strategy": "nothing: a stage saves its last step alone",
-    "save_steps": "nothing: a stage saves its last step alone",
-    "save_total_limit": "nothing: a stage saves its last step alone",
-    "resume_from_checkpoint": "nothing: a stage starts from its init",
+    "save_strategy": "run.save_steps",
+    "save_steps": "run.save_steps",
+    "save_total_limit": "run.save_total_limit",
+    "save_only_model": "nothing: a run resumes from its checkpoints exactly",
+    "save_on_each_node": "nothing: one process writes",
+    "resume_from_checkpoint": "nothing: a run continues from its own last checkpoint",
+    "ignore_data_skip": "nothing: a run resumes exactly",
+    "restore_callback_states_from_checkpoint": "nothing: a run resumes exactly",
+    "enable_jit_checkpoint": "run.grace",
+    "eval_on_start": "nothing: every stage is measured before it trains",
+    "logging_nan_inf_filter": "nothing: a loss that is not finite stops the stage",
     "load_best_model_at_end": "nothing: a stage keeps its last step",
     "push_to_hub": "dvc push",
     "disable_tqdm": "run.verbosity",
@@ -186,5 +193,5 @@ def reward_names() -> tuple[str, ...]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise InputError(f"llmrl/{path.name}:{error.lineno}: {error.msg}.") from None
-    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
     return (*(node.name for node in functions if not node.name.startswith("_")), "reward_model")

@@ -60,6 +60,16 @@ class Run:
 
     report_to: list[str] | str = "none"
     verbosity: str = "normal"
+    save_steps: int | str = "5 min"
+    save_total_limit: int = 2
+    grace: float = 20.0
+
+    @property
+    def save_interval(self) -> tuple[int, float]:
+        """The least steps, and the least seconds, between two checkpoints."""
+        if isinstance(self.save_steps, int):
+            return self.save_steps, 0.0
+        return 1, 60 * float(self.save_steps.removesuffix("min"))
 
 
 @dataclass(frozen=True)

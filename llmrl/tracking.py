@@ -33,6 +33,7 @@ class Figures:
         # DVC runs this pipeline and has its own dvc.yaml: dvclive shall write figures and nothing else.
         self.live = Live(dir=f"metrics/{stage}", dvcyaml=None, save_dvc_exp=False, report=None)
         self.callback = Curves(self)
+        self.points: list[tuple[int, dict[str, float]]] = []  # of the curves, under our names
 
     def name(self, theirs: str) -> str | None:
         """Our name for a figure of TRL's, or None where it is not tracked."""
@@ -48,10 +49,14 @@ class Figures:
 
     def point(self, step: int, logs: dict[str, Any]) -> None:
         """A point of each tracked curve."""
+        self.draw(step, self.closing(logs))
+
+    def draw(self, step: int, values: dict[str, float]) -> None:
+        """A point of each of our curves, as a run that is resumed also finds them in its checkpoint."""
+        self.points.append((step, values))
         self.live.step = step
-        for theirs, value in logs.items():
-            if (ours := self.name(theirs)) and number(value):
-                self.live.log_metric(f"{self.stage}/{ours}", value)
+        for name, value in values.items():
+            self.live.log_metric(f"{self.stage}/{name}", value)
 
     def samples(self, rows: list[dict[str, Any]]) -> None:
         """The first twenty answers, a fixed set as the held-out prompts are."""

@@ -3,7 +3,8 @@
     settings -> data -> trainer -> figures before -> train -> save -> figures of what was saved -> models/<stage>
 
 A stage never half-succeeds: everything cheap is checked before a model is loaded, and models/<stage> takes its name
-only when the last figure has been measured.
+only when the last figure has been measured. A run that was killed goes on where its last checkpoint was written, and
+one whose training had ended, from the trained model.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmrl import models, params
+from llmrl import checkpoints, interruption, locks, models, params, repository
 from llmrl.errors import InputError, reported
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ class Stage:
     tracked: dict[str, str]
     measure: Measure | None = None
 
+    def inputs(self, settings: params.Settings) -> list[Path]:
+        """The models and data sets it is made from."""
+        used = [getattr(settings.own, setting) for setting in self.kinds]
+        return [Path(path) for path in (*used, self.data, *([HELD_OUT_PROMPTS] if self.measure else []))]
+
 
 @dataclass(frozen=True)
 class Run:
@@ -72,7 +78,8 @@ class Run:
             "per_device_train_batch_size": settings.own.micro_batch,
             "gradient_accumulation_steps": settings.own.batch // settings.own.micro_batch,
             "report_to": settings.run.report_to,
-            "save_strategy": "no",
+            "save_strategy": "no",  # resume.Checkpoints says when
+            "logging_nan_inf_filter": False,  # guards.Finite stops at the first
             "disable_tqdm": True,
             **self.hardware.arguments,
             **settings.trl,
@@ -83,7 +90,10 @@ Build = Callable[[Run, str], "Trainer"]
 
 
 def main(stage: Stage, build: Build) -> None:
-    """Run a stage from the command line; what the user can mend ends it with one message and exit status 2."""
+    """Run a stage from the command line.
+
+    What the user can mend ends it with one message and exit status 2, a signal with 128 and its number.
+    """
     with reported():
         settings = params.stage(stage.name)
         if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -92,53 +102,46 @@ def main(stage: Stage, build: Build) -> None:
             )
         for setting, kind in stage.kinds.items():
             models.check_kind(getattr(settings.own, setting), kind, f"{stage.name}.{setting}")
-        # torch and TRL cost seconds: from here on they are needed.
-        from llmrl import runs
+        made_by = models.provenance(settings.tracked, stage.inputs(settings), repository.code(stage.name))
+        place = checkpoints.place(stage.name, made_by)
+        with (
+            interruption.heard(settings.run.grace, lambda: checkpoints.progress(place)) as stop,
+            locks.experiment(place, stage.name),
+            locks.device(stage.name),
+        ):
+            # torch and TRL cost seconds: from here on they are needed.
+            from llmrl import runs
 
-        with runs.opened(settings) as folder:
-            run_stage(stage, build, settings, folder)
+            with runs.opened(settings) as folder:
+                run_stage(stage, build, settings, made_by, place, folder, stop)
 
 
-def run_stage(stage: Stage, build: Build, settings: params.Settings, folder: Folder) -> None:
+def run_stage(
+    stage: Stage,
+    build: Build,
+    settings: params.Settings,
+    made_by: dict[str, Any],
+    place: Path,
+    folder: Folder,
+    stop: interruption.Stop,
+) -> None:
     """Train, save and measure: models/<stage> and metrics/<stage>."""
-    from llmrl import console, tracking
+    from llmrl import tracking
 
+    checkpoints.clean()
     with folder.phase("loading"):
         run, too_long = prepared(stage, settings, folder)
-        counts = {"rows": len(run.train_rows), "rows_too_long": too_long}
-        figures = tracking.Figures(stage.name, stage.tracked, **counts)
+        figures = tracking.Figures(stage.name, stage.tracked, rows=len(run.train_rows), rows_too_long=too_long)
         run.callbacks.extend([figures.callback, *folder.callbacks])
-        measure = Measuring(stage, run, figures, folder)
-        trainer = quiet(build(run, settings.own.init))
     folder.write(device=f"{run.hardware.name}, {run.hardware.precision}")
-    folder.terminal.show(console.plan(run, trainer, too_long))
-    with folder.phase("measuring before"):
-        before = measure(trainer, "before", answers=not models.is_product(settings.own.init))
-    with folder.phase("training", spinner=False):
-        trainer.train()
-    steps = trainer.state.global_step
-    if steps < trainer.state.max_steps:
-        raise RuntimeError(f"stopped at step {steps} of {trainer.state.max_steps}")
-    unfinished, out = Path(f"models/.{stage.name}"), Path(f"models/{stage.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    with folder.phase("saving"):
-        models.save(trainer.model, settings.own.init, unfinished, provenance(stage, run))
-    del trainer
-    gc.collect()
-
-    with folder.phase("measuring after"):
-        # What is reported is what is shipped: the model as saved and loaded again.
-        trainer = quiet(build(evaluating(run), str(unfinished)))
-        after = measure(trainer, "after", answers=True)
-    if lost := [name for name in before if name not in after]:
-        raise InputError(
-            f"{stage.name}: the training diverged: {', '.join(lost)} of the trained model is not finite. "
-            f"Lower train.lr or {stage.name}.lr_scale in params.yaml; nothing was kept."
-        )
-    figures.write(steps, before, after)
-    shutil.rmtree(out, ignore_errors=True)
-    unfinished.rename(out)
-    folder.terminal.show(console.outcome(stage.name, before, after))
+    store = checkpoints.Store(place, f"{run.hardware.name}, {run.hardware.precision}")
+    store.open()
+    work = Work(stage, build, run, figures, folder, store, stop)
+    if not store.usable(store.trained):
+        work.train(made_by | {"device": run.hardware.kind}, too_long)
+    work.finish()
+    if (dvc := interruption.dvc()) is not None:
+        checkpoints.clean_when_recorded(place, dvc)
 
 
 def prepared(stage: Stage, settings: params.Settings, folder: Folder) -> tuple[Run, int]:
@@ -153,13 +156,6 @@ def prepared(stage: Stage, settings: params.Settings, folder: Folder) -> tuple[R
     return Run(settings, machine, tokenizer, train_rows, eval_rows, folder.path), too_long
 
 
-def evaluating(run: Run) -> Run:
-    """The run of a trainer that only evaluates: it reports to nobody, its completions have a folder of their own."""
-    settings = replace(run.settings, run=replace(run.settings.run, report_to="none"))
-    one_row = run.train_rows.select(range(1))  # a trainer must have some
-    return replace(run, settings=settings, train_rows=one_row, callbacks=[], output_dir=run.output_dir / "after")
-
-
 def whole_batches(rows: int, settings: params.Settings) -> int:
     """How many held-out rows TRL's evaluation gets: it takes the mean over batches, so a smaller last one would weigh
     too much. Of fewer rows than a batch, all.
@@ -170,24 +166,96 @@ def whole_batches(rows: int, settings: params.Settings) -> int:
     return rows - rows % batch or rows
 
 
-def provenance(stage: Stage, run: Run) -> dict[str, Any]:
-    """What makes the stage's model."""
-    inputs = [getattr(run.settings.own, setting) for setting in stage.kinds]
-    inputs += [stage.data, *([HELD_OUT_PROMPTS] if stage.measure else [])]
-    return models.provenance(run.settings.tracked, [Path(path) for path in inputs], run.hardware.kind)
-
-
 @dataclass(frozen=True)
-class Measuring:
-    """Takes a model's held-out figures: TRL's evaluation and, of a policy, the answers to the held-out prompts."""
+class Work:
+    """A stage at work: `train` ends with a trained model in the store, `finish` with that measured and in its place."""
 
     stage: Stage
+    build: Build
     run: Run
     figures: Figures
     folder: Folder
+    store: checkpoints.Store
+    stop: interruption.Stop
 
-    def __call__(self, trainer: Trainer, when: str, answers: bool) -> dict[str, Any]:
-        """The figures under our names. With `answers`, all of these go to the run's folder, and a few to metrics/."""
+    def train(self, made_by: dict[str, Any], too_long: int) -> None:
+        """Train, from the last checkpoint where there is one."""
+        from llmrl import console, guards, resume
+
+        settings, folder, store = self.run.settings, self.folder, self.store
+        with folder.phase("loading the model"):
+            (folder.path / "completions").mkdir()  # GRPO's, which its trainer writes where it writes its checkpoints
+            (store.unfinished / "completions").symlink_to(folder.path / "completions")
+            trainer = self.trainer(replace(self.run, output_dir=store.unfinished), settings.own.init)
+        resumed = store.newest()
+        folder.terminal.show(console.plan(self.run, trainer, too_long, resumed))
+        if resumed:
+            before = self.recall(resumed)
+        else:
+            with folder.phase("measuring before"):
+                before = self.measure(trainer, "before", answers=not models.is_product(settings.own.init))
+
+        def measured() -> dict[str, Any]:
+            return {"before": before, "points": self.figures.points}
+
+        trainer.add_callback(guards.Finite(trainer, self.stage.name))
+        trainer.add_callback(resume.Checkpoints(trainer, store, self.stop, settings.run, resumed, measured))
+        with self.stop.after_step():
+            with folder.phase("training", spinner=False):
+                trainer.train(resume_from_checkpoint=resumed and str(resumed))
+            if (steps := trainer.state.global_step) >= trainer.state.max_steps:
+                with folder.phase("saving"):
+                    written = store.unfinished / "trained"
+                    models.save(trainer.model, settings.own.init, written / "model", made_by)
+                    product = repository.digest(written / "model")
+                    store.keep(written, "trained", measured() | {"steps": steps, "product": product})
+        if not store.trained.exists():
+            raise RuntimeError(f"stopped at step {steps} of {trainer.state.max_steps}")
+        store.limit(0)
+
+    def finish(self) -> None:
+        """Measure the model as saved and loaded again, as what is reported is what is shipped, and give it its name."""
+        from llmrl import console
+
+        gc.collect()
+        kept = checkpoints.state(self.store.trained)
+        unfinished, out = Path(f"models/.{self.stage.name}"), Path(f"models/{self.stage.name}")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(self.store.trained / "model", unfinished)
+        if not self.figures.points:
+            self.recall(self.store.trained)
+        with self.folder.phase("measuring after"):
+            trainer = self.trainer(evaluating(self.run), str(unfinished))
+            after = self.measure(trainer, "after", answers=True)
+        if lost := [name for name in kept["before"] if name not in after]:
+            raise InputError(
+                f"{self.stage.name}: the training diverged: {', '.join(lost)} of the trained model is not finite. "
+                f"Lower train.lr or {self.stage.name}.lr_scale in params.yaml; nothing was kept."
+            )
+        self.figures.write(kept["steps"], kept["before"], after)
+        shutil.rmtree(out, ignore_errors=True)
+        unfinished.rename(out)
+        self.folder.terminal.show(console.outcome(self.stage.name, kept["before"], after))
+
+    def trainer(self, run: Run, init: str) -> Trainer:
+        """TRL's trainer, without transformers' own printing of each log: the terminal has its progress bar."""
+        import transformers
+
+        trainer = self.build(run, init)
+        trainer.remove_callback(transformers.PrinterCallback)
+        return trainer
+
+    def recall(self, kept: Path) -> dict[str, Any]:
+        """The figures before training, with the curves drawn so far, as an earlier process left them."""
+        state = checkpoints.state(kept)
+        for step, values in state["points"]:
+            self.figures.draw(step, values)
+        return state["before"]
+
+    def measure(self, trainer: Trainer, when: str, answers: bool) -> dict[str, Any]:
+        """A model's held-out figures under our names: TRL's evaluation and, of a policy, the answers to the held-out
+        prompts. With `answers`, all of these go to the run's folder, and a few to metrics/.
+        """
         from llmrl import data
 
         found = self.figures.closing(trainer.evaluate())
@@ -200,9 +268,8 @@ class Measuring:
         return found
 
 
-def quiet(trainer: Trainer) -> Trainer:
-    """Without transformers' own printing of each log: the terminal has its progress bar."""
-    import transformers
-
-    trainer.remove_callback(transformers.PrinterCallback)
-    return trainer
+def evaluating(run: Run) -> Run:
+    """The run of a trainer that only evaluates: it reports to nobody, its completions have a folder of their own."""
+    settings = replace(run.settings, run=replace(run.settings.run, report_to="none"))
+    one_row = run.train_rows.select(range(1))  # a trainer must have some
+    return replace(run, settings=settings, train_rows=one_row, callbacks=[], output_dir=run.output_dir / "after")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import trl
 
-from llmrl import answers, models, rewards, training
+from llmrl import answers, guards, models, rewards, training
 
 
 def trainer(run: training.Run, init: str) -> trl.GRPOTrainer:
@@ -19,7 +19,9 @@ def trainer(run: training.Run, init: str) -> trl.GRPOTrainer:
     judge.config.name_or_path = "reward_model"  # TRL calls its scores by this
     return trl.GRPOTrainer(
         model=models.load_policy(init),
-        reward_funcs=[judge if name == "reward_model" else getattr(rewards, name) for name in own.rewards],
+        reward_funcs=[
+            judge if name == "reward_model" else guards.checked(getattr(rewards, name)) for name in own.rewards
+        ],
         reward_processing_classes=[run.tokenizer if name == "reward_model" else None for name in own.rewards],
         args=trl.GRPOConfig(
             **run.arguments,

@@ -3,127 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from clone import STAGES, Clone, micro_clone
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("sft", "reward", "dpo", "grpo")
-LOCKS = ("dvc.lock", "data/dvc.lock", "models/dvc.lock")
-
-
-class Clone:
-    """A clone of the project in a folder of its own, with an experiment of a few steps on a few rows."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        # One thread: two such jobs on two cores would stand in each other's way.
-        self.environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "OMP_NUM_THREADS": "1",
-            "COLUMNS": "120",
-            "GIT_CONFIG_GLOBAL": str(folder.parent / "gitconfig"),
-        }
-        (folder.parent / "gitconfig").write_text("[user]\nname = Test\nemail = test@example.org\n")
-
-    def run(self, *command: str, check: bool = True) -> str:
-        """What a command prints, on either stream."""
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-        assert not check or done.returncode == 0, done.stdout
-        return done.stdout
-
-    def stages(self, *command: str) -> list[str]:
-        """The stages whose commands a dvc command ran."""
-        lines = self.run(*command).splitlines()
-        modules = {
-            "python -m llmrl.prepare": "prepare",
-            "python -m llmrl.base": "base",
-            **{f"python -m stages.{stage}": stage for stage in STAGES},
-        }
-        return [modules[" ".join(line.split()[1:4])] for line in lines if line.startswith("> ")]
-
-    def params(self, **sections: dict) -> None:
-        """Change params.yaml."""
-        yaml = YAML()
-        tree = yaml.load(self.folder / "params.yaml")
-        for section, values in sections.items():
-            tree[section].update(values)
-        yaml.dump(tree, self.folder / "params.yaml")
-
-    def products(self) -> dict[str, bytes]:
-        """The three locks and all figures and curves."""
-        files = [self.folder / lock for lock in LOCKS]
-        files += [file for file in (self.folder / "metrics").rglob("*") if file.is_file()]
-        return {str(file.relative_to(self.folder)): file.read_bytes() for file in sorted(files)}
-
-    def figures(self, stage: str) -> dict:
-        """The closing figures of a stage."""
-        return json.loads((self.folder / f"metrics/{stage}/metrics.json").read_text())[stage]
-
-    def runs(self) -> list[dict]:
-        """run.json of every run, oldest first, with the folder it lies in."""
-        records = [json.loads(f.read_text()) | {"folder": f.parent} for f in self.folder.glob("runs/*/run.json")]
-        return sorted(records, key=lambda record: record["folder"].stat().st_mtime)
-
-
-def micro(clone: Clone) -> None:
-    """A few steps of a few rows: what is tested is the pipeline, not what it learns."""
-    sizes = {"rows": 64, "eval_rows": 8, "source": "builtin:arithmetic"}
-    clone.params(
-        data=dict.fromkeys(("sft", "preference", "prompts"), sizes),
-        train={"threads": 1, "batch": 8, "micro_batch": 4, "lr_scheduler_type": "constant", "logging_steps": 1},
-        answers={"samples": 2, "max_new_tokens": 12},
-        sft={"max_steps": 3, "eval_steps": 2},
-        reward={"max_steps": 3, "eval_steps": 2},
-        dpo={"max_steps": 3, "eval_steps": 2},
-        grpo={
-            "max_steps": 3,
-            "eval_strategy": "steps",
-            "eval_steps": 2,
-            "batch": 8,
-            "micro_batch": 4,
-            "num_generations": 4,
-        }
-        | {"max_completion_length": 12, "per_device_eval_batch_size": 8},
-    )
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The micro experiment, committed and run once."""
-    folder = tmp_path_factory.mktemp("pipeline") / "clone"
-    folder.mkdir()
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file() and not name.startswith("metrics/") and not name.endswith("dvc.lock"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    clone = Clone(folder)
-    micro(clone)
-    clone.run("git", "init", "-q", "-b", "main")
-    clone.run("git", "add", "-A")
-    clone.run("git", "commit", "-qm", "the project")
+    clone = micro_clone(tmp_path_factory.mktemp("pipeline") / "clone")
     assert ["base", "prepare", "prepare", "prepare", "dpo", "grpo", "reward", "sft"] == sorted(
         clone.stages("dvc", "repro"), key=lambda name: (name in STAGES, name)
     )
-    clone.run("git", "add", "-A")
-    clone.run("git", "commit", "-qm", "the micro experiment")
+    clone.commit("the micro experiment")
     return clone
 
 

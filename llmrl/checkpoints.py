@@ -1,0 +1,192 @@
+"""Where a run resumes from: .llmrl/checkpoints/<stage>/<key>/ of the main repository.
+
+    step-40/     a checkpoint of TRL's trainer, and what it leaves out (resume.json)
+    trained/     the trained model (model/), until dvc.lock has recorded the stage
+    unfinished/  where these are written; nothing in it counts
+
+The key is a digest of all that decides the stage's bytes, so that no other experiment picks a checkpoint up, and the
+same one does, in whichever checkout. A folder is synced to disk before it takes its name: it is whole or not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from llmrl import locks, repository
+
+STATE = "resume.json"
+ABANDONED = 3  # experiments that were never finished and keep their checkpoints, the last ones worked at
+POLL = 0.2  # seconds between two looks at dvc.lock
+
+
+def all_of_them() -> Path:
+    """Where all checkpoints lie."""
+    return repository.root() / ".llmrl" / "checkpoints"
+
+
+def place(stage: str, made_by: dict[str, Any]) -> Path:
+    """The folder of a stage of an experiment, named by a digest of all that decides its bytes."""
+    key = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
+    return all_of_them() / stage / key[:16]
+
+
+def progress(folder: Path) -> str:
+    """How the next run will go on from what there is, in words."""
+    store = Store(folder, "")
+    command = "`dvc repro`" if repository.root() == Path.cwd() else "the same `dvc exp run`"
+    if store.trained.exists():
+        return f"{command} goes on with the trained model"
+    last = store.steps()[-1:]
+    return f"{command} goes on from step {number(last[0])}" if last else f"{command} begins this stage anew"
+
+
+def number(step: Path) -> int:
+    return int(step.name.removeprefix("step-"))
+
+
+@dataclass(frozen=True)
+class Store:
+    """The checkpoints of one stage of one experiment on one kind of device, which decides the last bits."""
+
+    folder: Path
+    device: str
+
+    @property
+    def unfinished(self) -> Path:
+        return self.folder / "unfinished"
+
+    @property
+    def trained(self) -> Path:
+        return self.folder / "trained"
+
+    def open(self) -> None:
+        """Make room for what is to come: clear what an earlier process left unfinished."""
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+        self.unfinished.mkdir(parents=True)
+
+    def keep(self, written: Path, name: str, state: dict[str, Any]) -> Path:
+        """Give a folder of `unfinished` its name, with `state` in it, once all of it is on the disk."""
+        sizes = {str(file.relative_to(written)): file.stat().st_size for file in files(written)}
+        text = json.dumps(state | {"device": self.device, "files": sizes})
+        (written / STATE).write_text(text, encoding="utf-8")
+        for path in (*files(written), *(path for path in written.rglob("*") if path.is_dir()), written):
+            sync(path)
+        kept = self.folder / name
+        self.drop(kept)
+        written.rename(kept)
+        sync(self.folder)
+        return kept
+
+    def drop(self, kept: Path) -> None:
+        """Remove a folder that has a name: it loses that first, so that half a folder is never found."""
+        if kept.exists():
+            old = self.unfinished / f"old-{kept.name}"
+            shutil.rmtree(old, ignore_errors=True)
+            kept.rename(old)
+            shutil.rmtree(old)
+
+    def steps(self) -> list[Path]:
+        """The checkpoints, oldest first."""
+        return sorted(self.folder.glob("step-*"), key=number)
+
+    def newest(self) -> Path | None:
+        """The last checkpoint that is as it was written, on this kind of device."""
+        return next((path for path in reversed(self.steps()) if self.usable(path)), None)
+
+    def usable(self, kept: Path) -> bool:
+        """Whether a folder was written on this kind of device and nobody has touched it since."""
+        if not (kept / STATE).exists():
+            return False
+        known = state(kept)
+        sizes = {str(file.relative_to(kept)): file.stat().st_size for file in files(kept) if file.name != STATE}
+        return known["device"] == self.device and known["files"] == sizes
+
+    def limit(self, count: int) -> None:
+        """Keep the newest `count` checkpoints."""
+        for old in self.steps()[: -count or None]:
+            self.drop(old)
+
+
+def state(kept: Path) -> dict[str, Any]:
+    """What was kept beside a checkpoint or a trained model."""
+    return json.loads((kept / STATE).read_text(encoding="utf-8"))
+
+
+def clean() -> None:
+    """Remove what is not needed: what dvc.lock has recorded, and all but the last few abandoned experiments."""
+    product = repository.recorded()
+    left = 0
+    for folder in sorted(all_of_them().glob("*/*/"), key=lambda path: path.stat().st_mtime, reverse=True):
+        left += 1
+        if left > ABANDONED or is_recorded(folder, product):
+            left -= remove(folder)
+
+
+def is_recorded(folder: Path, products: dict[Path, str]) -> bool:
+    """Whether the locks have what the stage made, which then needs no checkpoint."""
+    trained = folder / "trained"
+    product = products.get(Path("models") / folder.parent.name)
+    return (trained / STATE).exists() and product == state(trained)["product"]
+
+
+def remove(folder: Path) -> bool:
+    """Remove an experiment's checkpoints, unless a process works on them."""
+    try:
+        with locks.held(locks.of(folder), {}):
+            shutil.rmtree(folder)
+            return True
+    except locks.TakenError:
+        return False
+
+
+def clean_when_recorded(folder: Path, pid: int) -> None:
+    """Start a process that outlives this one: it removes the checkpoints once the DVC process `pid` has recorded the
+    stage. Where DVC fails to, they stay.
+    """
+    subprocess.Popen(
+        (sys.executable, "-m", "llmrl.checkpoints", str(folder), str(pid)),
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def wait(folder: Path, pid: int) -> None:
+    """Remove the folder once it is recorded; give up when the DVC process has ended."""
+    removed = False
+    while not removed:
+        alive = psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        removed = is_recorded(folder, repository.recorded()) and remove(folder)
+        if not alive:
+            return
+        time.sleep(POLL)
+
+
+def files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def sync(path: Path) -> None:
+    """Have a file's content, or a folder's names, written to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+if __name__ == "__main__":
+    wait(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,112 @@
+"""What stops a training that has gone wrong, naming step, row and value, before it spoils the last checkpoint."""
+
+from __future__ import annotations
+
+import functools
+import math
+import numbers
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import TrainerCallback
+
+from llmrl.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+Reward = Callable[..., Any]
+
+
+class Finite(TrainerCallback):
+    """Stops at the first loss or gradient that is not finite, before it reaches the weights."""
+
+    def __init__(self, trainer: Trainer, stage: str) -> None:
+        self.trainer, self.stage = trainer, stage
+        self.rows: list[torch.Tensor] = []  # (rows, tokens) of each micro-batch of the step
+        trainer.model.get_input_embeddings().register_forward_pre_hook(self.remember)
+
+    def remember(self, _: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if torch.is_grad_enabled():
+            self.rows.append(inputs[0].detach())
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.rows.clear()
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        loss = self.trainer._tr_loss.item()
+        gradients = [weight.grad for weight in self.trainer.model.parameters() if weight.grad is not None]
+        # float16's gradients may overflow: its scaler then skips the step.
+        norm = 0.0 if args.fp16 else torch.nn.utils.get_total_norm(gradients).item()
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        what = "the gradient" if math.isfinite(loss) else "the loss"
+        raise InputError(
+            f"{self.stage}: {what} of step {state.global_step + 1} is not finite "
+            f"({norm if math.isfinite(loss) else loss}){self.culprit()}. Lower train.lr or {self.stage}.lr_scale in "
+            "params.yaml, or take the row out of the data; the last checkpoint is good."
+        )
+
+    @torch.no_grad()
+    def culprit(self) -> str:
+        """The first row of the step whose logits or scores are not finite by themselves."""
+        model = self.trainer.model.eval()
+        for row in (row for rows in self.rows for row in rows):
+            if not model(input_ids=row[None]).logits.isfinite().all():
+                text = self.trainer.processing_class.decode(row, skip_special_tokens=True)
+                return f", first in the row {text[:80]!r}"
+        return f", though each of its {sum(map(len, self.rows))} rows is by itself"
+
+
+def checked(function: Reward) -> Reward:
+    """A reward that stops the stage where it raises, or does not give one finite number, or None, a completion."""
+
+    @functools.wraps(function)  # TRL calls its figures by the name
+    def judge(**given: Any) -> list[float | None]:
+        place = f"grpo: step {given['trainer_state'].global_step + 1}: the reward {function.__name__}"
+        try:
+            scores = function(**given)
+        except Exception as error:
+            line = traceback.extract_tb(error.__traceback__)[-1]
+            row = next((row for row in range(len(given["completions"])) if raises(function, given, row)), None)
+            where = "for the batch as a whole" if row is None else shown(given, row)
+            raise InputError(
+                f"{place} raised {type(error).__name__}: {error} ({Path(line.filename).name}:{line.lineno}), {where}."
+            ) from error
+        scores, count = listed(scores), len(given["completions"])
+        if scores is None or len(scores) != count:
+            what = "no list" if scores is None else f"{len(scores)} scores"
+            raise InputError(f"{place} returned {what} for {count} completions; each needs one score, or None.")
+        for row, score in enumerate(scores):
+            if score is not None and not (isinstance(score, numbers.Real) and math.isfinite(score)):
+                needed = "a finite number is needed, or None where it cannot judge"
+                raise InputError(f"{place} returned {score!r}, {shown(given, row)}; {needed}.")
+        return scores
+
+    return judge
+
+
+def listed(scores: Any) -> list[Any] | None:
+    """Scores as a list, also from an array; None where they are nothing of the kind."""
+    if hasattr(scores, "tolist"):
+        scores = scores.tolist()
+    return list(scores) if isinstance(scores, list | tuple) else None
+
+
+def raises(function: Reward, given: dict[str, Any], row: int) -> bool:
+    """Whether a reward also raises for one completion alone."""
+    count = len(given["completions"])
+    try:
+        function(**{k: [v[row]] if isinstance(v, list) and len(v) == count else v for k, v in given.items()})
+    except Exception:
+        return True
+    return False
+
+
+def shown(given: dict[str, Any], row: int) -> str:
+    """A row in words."""
+    prompt, completion = (given[name][row][-1]["content"] for name in ("prompts", "completions"))
+    return f"in row {row} (prompt {prompt[:80]!r}, completion {completion[:80]!r})"

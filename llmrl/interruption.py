@@ -1,0 +1,121 @@
+"""How a run ends early: by a signal, or because the DVC that started it is gone.
+
+While it trains, a run is asked to stop: it ends its step and writes a checkpoint, if that takes no longer than its
+grace. Everywhere else it stops at once; nothing that has a name is half-written.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import psutil
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+POLL = 0.5  # seconds between two looks at the processes above
+PARENT = os.getppid()  # who started this process: read at once, as it may be gone before anything else is done
+
+
+class StoppedError(BaseException):
+    """A signal ended the run. Not an Exception: nothing shall take it for a failure that can be handled."""
+
+    def __init__(self, number: int) -> None:
+        self.status = 128 + number
+        super().__init__(signal.Signals(number).name)
+
+
+class Stop:
+    """The wish to stop, and how long the run may take to follow it."""
+
+    def __init__(self, grace: float, say: Callable[[StoppedError], None]) -> None:
+        self.grace, self.say = grace, say
+        self.asked: StoppedError | None = None
+        self.within_step = False
+
+    def hear(self, number: int, _: FrameType | None) -> None:
+        """A signal: stop at once, or where a step can still be ended, after that."""
+        again, self.asked = self.asked, StoppedError(number)
+        if again or not self.within_step:
+            raise self.asked
+        threading.Thread(target=self.wait, args=(self.asked,), daemon=True).start()
+
+    def wait(self, asked: StoppedError) -> None:
+        """End the process, whatever it is doing, when the grace is over."""
+        time.sleep(self.grace)
+        if self.within_step:
+            self.say(asked)
+            os._exit(asked.status)
+
+    @contextmanager
+    def after_step(self) -> Iterator[None]:
+        """Within, a signal only asks to stop; who trains looks at `asked`. Raises StoppedError at the end."""
+        self.within_step = True
+        try:
+            yield
+        finally:
+            self.within_step = False
+        if self.asked:
+            raise self.asked
+
+
+@contextmanager
+def heard(grace: float, then: Callable[[], str]) -> Iterator[Stop]:
+    """Listen to signals, and to the end of the DVC above; `grace` is in seconds.
+
+    A run that is stopped ends with one line, to which `then` adds how it goes on, and a shell's status for a signal.
+    """
+
+    def say(stopped: StoppedError) -> None:
+        print(f"stopped by {stopped}; {then()}", file=sys.stderr, flush=True)
+
+    stop = Stop(grace, say)
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, stop.hear)
+    if dvc() is not None:
+        threading.Thread(target=follow, args=(stop,), daemon=True).start()
+    try:
+        yield stop
+    except StoppedError as stopped:
+        say(stopped)
+        sys.exit(stopped.status)
+
+
+def started_by_dvc() -> list[psutil.Process]:
+    """This process and those above it that the same DVC command started (a shell, a launcher), topmost last."""
+    chain = [psutil.Process()]
+    try:
+        while (above := chain[-1].parent()) and "DVC_STAGE" in above.environ():
+            chain.append(above)
+    except psutil.Error:
+        pass  # a process of somebody else's
+    return chain
+
+
+def dvc() -> int | None:
+    """The process of the DVC that started this one, or None."""
+    return started_by_dvc()[-1].ppid() if "DVC_STAGE" in os.environ else None
+
+
+def follow(stop: Stop) -> None:
+    """Send this process SIGTERM when one above it, up to DVC, has ended: it shall not train on as an orphan."""
+    chain = started_by_dvc()
+    parents = [PARENT, *(process.ppid() for process in chain[1:])]
+    while parents == [parent(process) for process in chain]:
+        time.sleep(POLL)
+    if not stop.asked:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def parent(process: psutil.Process) -> int | None:
+    """The process that started this one, or whoever has adopted it; None where it has ended itself."""
+    try:
+        return process.ppid()
+    except psutil.NoSuchProcess:
+        return None

@@ -1,0 +1,59 @@
+"""What git and DVC know of this checkout: where the main repository is, the code of a stage, what was recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LOCKS = (Path("dvc.lock"), Path("data/dvc.lock"), Path("models/dvc.lock"))
+BLOCK = 2**20
+
+
+def root() -> Path:
+    """The main repository, also from within a temporary checkout of `dvc exp run --temp` or `--queue`."""
+    here = Path.cwd().resolve()
+    for parent in here.parents:
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return parent.parents[2]
+    return here
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A YAML file of DVC's, empty where it is missing."""
+    return yaml.load(path.read_bytes(), yaml.CSafeLoader) or {} if path.exists() else {}
+
+
+def code(stage: str) -> list[Path]:
+    """The Python files that decide a stage's bytes: those it lists in dvc.yaml."""
+    listed = load(Path("dvc.yaml"))["stages"][stage]["deps"]
+    return [Path(name) for name in listed if name.endswith(".py")]
+
+
+def recorded() -> dict[Path, str]:
+    """The hash of each product, as the locks of the three dvc.yaml have it."""
+    found: dict[Path, str] = {}
+    for lock in LOCKS:
+        for stage in load(lock).get("stages", {}).values():
+            # All three have the root as their working directory.
+            found |= {Path(out["path"]): out["md5"] for out in stage.get("outs", []) if "md5" in out}
+    return found
+
+
+def digest(path: Path) -> str:
+    """The hash that DVC has for a file, or for a folder: that of the list of its files.
+
+    https://dvc.org/doc/user-guide/project-structure/internal-files#structure-of-the-cache-directory
+    """
+    if path.is_file():
+        md5 = hashlib.md5(usedforsecurity=False)
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                md5.update(block)
+        return md5.hexdigest()
+    files = {file.relative_to(path).parts: file for file in path.rglob("*") if file.is_file()}
+    listed = [{"md5": digest(files[parts]), "relpath": "/".join(parts)} for parts in sorted(files)]
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
