@@ -135,10 +135,18 @@ def clean() -> None:
 
 
 def is_recorded(folder: Path, products: dict[Path, str]) -> bool:
-    """Whether the locks have what the stage made, which then needs no checkpoint."""
+    """Whether DVC has recorded what the stage made, and kept it, so that it needs no checkpoint any more."""
     trained = folder / "trained"
     product = products.get(Path("models") / folder.parent.name)
-    return (trained / STATE).exists() and product == state(trained)["product"]
+    return (trained / STATE).exists() and product == state(trained)["product"] and in_cache(folder.parent.name)
+
+
+def in_cache(stage: str) -> bool:
+    """Whether DVC's cache has a stage's products: it records also what it has failed to put there."""
+    from dvc.repo import Repo  # costs a third of a second, and is rarely asked
+
+    with Repo() as repo:
+        return not any(out.use_cache and out.changed_cache() for out in repo.stage.load_one(name=stage).outs)
 
 
 def remove(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import transformers
+from safetensors import SafetensorError, safe_open
 
 from llmrl import repository
 from llmrl.errors import InputError
@@ -26,6 +27,9 @@ LIBRARIES = ("accelerate", "datasets", "numpy", "tokenizers", "torch", "transfor
 # What a stage writes anew; everything else in a model's folder belongs to its tokenizer, which no stage changes.
 OWN_FILES = ("config.json", "generation_config.json", "provenance.json", "*.safetensors", "*.safetensors.index.json")
 
+# Safetensors alone, as a pickle runs what is in it; a model's own code never; nothing from the network.
+LOADING = {"dtype": "float32", "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+
 
 def architecture(folder: str) -> str:
     """The architecture named in a model folder's config. Raises InputError where there is no whole model."""
@@ -33,9 +37,32 @@ def architecture(folder: str) -> str:
         config = json.loads((Path(folder) / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} is not a model's folder: {error}. `dvc repro` makes what is missing.") from None
-    if not list(Path(folder).glob("*.safetensors")):
-        raise InputError(f"{folder} has no weights (*.safetensors). `dvc repro` or `dvc pull` brings them.")
+    if "auto_map" in config:
+        raise InputError(
+            f"{folder} brings its own code (auto_map in its config.json), which is never run: use a model that "
+            "transformers has, and remove auto_map where it only names such a one."
+        )
+    check_weights(Path(folder))
     return str((config.get("architectures") or ["?"])[0])
+
+
+def check_weights(folder: Path) -> None:
+    """Raise InputError where a model's weights are missing or not whole, by what each file says it holds."""
+    files = sorted(folder.glob("*.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        files = [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+    if not files:
+        raise InputError(f"{folder} has no weights (*.safetensors). `dvc repro` or `dvc pull` brings them.")
+    for file in files:
+        try:
+            with safe_open(file, framework="np"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise InputError(
+                f"{file} is missing or not whole: {error}. `dvc checkout {folder}` brings back what DVC has; "
+                "a model of your own must be copied anew."
+            ) from None
 
 
 def check_kind(folder: str, kind: str, setting: str) -> None:
@@ -51,20 +78,18 @@ def is_product(folder: str) -> bool:
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder."""
-    return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def load_policy(folder: str) -> PreTrainedModel:
     """A model that answers, in float32."""
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="float32", local_files_only=True)
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, **LOADING)
 
 
 def load_classifier(folder: str, seed: int) -> PreTrainedModel:
     """A model that gives one score, in float32; on a policy's body its head is new, drawn by `seed`."""
     transformers.set_seed(seed)
-    return transformers.AutoModelForSequenceClassification.from_pretrained(
-        folder, num_labels=1, dtype="float32", local_files_only=True
-    )
+    return transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, **LOADING)
 
 
 def save(model: PreTrainedModel, init: str, out: Path, provenance: dict[str, Any]) -> None:

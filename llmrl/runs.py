@@ -128,6 +128,7 @@ def listen(path: Path) -> None:
     handler.setFormatter(Plain("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a full disk is said once, where it stops the run
     warnings.simplefilter("default")
     transformers.utils.logging.disable_default_handler()
     transformers.utils.logging.enable_propagation()

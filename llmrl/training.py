@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -102,6 +103,9 @@ def main(stage: Stage, build: Build) -> None:
             )
         for setting, kind in stage.kinds.items():
             models.check_kind(getattr(settings.own, setting), kind, f"{stage.name}.{setting}")
+        root = repository.root()
+        for written in (Path("models"), Path("metrics", stage.name), root / "runs", root / ".llmrl"):
+            require_writable(written)
         made_by = models.provenance(settings.tracked, stage.inputs(settings), repository.code(stage.name))
         place = checkpoints.place(stage.name, made_by)
         with (
@@ -154,6 +158,13 @@ def prepared(stage: Stage, settings: params.Settings, folder: Folder) -> tuple[R
     train_rows, eval_rows, too_long = data.load(Path(stage.data), tokenizer, limit)
     eval_rows = eval_rows.select(range(whole_batches(len(eval_rows), settings)))
     return Run(settings, machine, tokenizer, train_rows, eval_rows, folder.path), too_long
+
+
+def require_writable(folder: Path) -> None:
+    """Write and remove a file, before hours of training end in being refused to. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def whole_batches(rows: int, settings: params.Settings) -> int:
@@ -219,11 +230,12 @@ class Work:
 
         gc.collect()
         kept = checkpoints.state(self.store.trained)
+        if not self.figures.points:
+            self.folder.terminal.show(f"{self.stage.name}: the model is trained; what is left is to measure it")
+            self.recall(self.store.trained)
         unfinished, out = Path(f"models/.{self.stage.name}"), Path(f"models/{self.stage.name}")
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.copytree(self.store.trained / "model", unfinished)
-        if not self.figures.points:
-            self.recall(self.store.trained)
         with self.folder.phase("measuring after"):
             trainer = self.trainer(evaluating(self.run), str(unfinished))
             after = self.measure(trainer, "after", answers=True)

@@ -9,6 +9,7 @@ machine is.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -101,10 +102,8 @@ def hit(clone: Clone, kill: Kill) -> bool:
     kill.phase = phase(clone, begun)
     number = signal.Signals[kill.signal]
     for process in {"trainer": trainers or family[:1], "dvc": family[:1], "both": family}[kill.victim]:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)
-        except psutil.NoSuchProcess:
-            pass
     dvc.wait()
     # dvc does not mind SIGINT while a stage runs, and a trainer has its grace.
     _, alive = psutil.wait_procs(family, timeout=GONE)
