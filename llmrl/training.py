@@ -92,9 +92,13 @@ def main(stage: Stage, build: Build) -> None:
             )
         for setting, kind in stage.kinds.items():
             models.check_kind(getattr(settings.own, setting), kind, f"{stage.name}.{setting}")
-        # torch and TRL cost seconds: from here on they are needed.
+        # torch and TRL cost seconds: from here on they are needed. They make half a million objects that stay; looking
+        # through these for garbage, again and again and once more at the end, would cost two seconds.
+        gc.disable()
         from llmrl import runs
 
+        gc.freeze()
+        gc.enable()
         with runs.opened(settings) as folder:
             run_stage(stage, build, settings, folder)
 
