@@ -118,7 +118,7 @@ class Checker:
         for name, value in section.items():
             if name not in valid:
                 self.unknown((*keys, name), value, valid)
-            elif reason := refusal(name, value, valid[name], choices(stage).get(name, ())):
+            elif reason := refusal(name, value, valid[name], choices(name, stage)):
                 self.say((*keys, name), f": {reason}")
 
     def unknown(self, keys: tuple[str, ...], value: Any, valid: Names) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Message = dict[str, str]
 Row = dict[str, Any]
+Columns = dict[str, list[Any]]  # several rows
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 SCHEMAS = {
@@ -215,7 +216,9 @@ def load(folder: Path, tokenizer: PreTrainedTokenizerBase, limit: int | None) ->
     splits, too_long = [], 0
     for side in ("train", "eval"):
         rows = read(folder / f"{side}.parquet")
-        kept = rows if limit is None else rows.filter(lambda row: length(row, tokenizer) <= limit)
+        kept = rows
+        if limit is not None:
+            kept = rows.filter(lambda some: [tokens <= limit for tokens in lengths(some, tokenizer)], batched=True)
         if not len(kept):
             raise InputError(
                 f"{folder}/{side}.parquet: none of its {len(rows)} rows is at most {limit} tokens long. "
@@ -236,10 +239,16 @@ def read(path: Path) -> Dataset:
         raise InputError(f"{path} cannot be read: {error}. `dvc repro` makes it anew.") from None
 
 
-def length(row: Row, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Tokens of a row as the model will see it: for a preference, of its longer side."""
-    start = row.get("prompt") or []
-    ends = [row[name] for name in ("chosen", "rejected", "messages") if row.get(name)]
+def lengths(rows: Columns, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens of each row as the model will see it: for a preference, of its longer side."""
+    ends = [rows[name] for name in ("chosen", "rejected", "messages") if name in rows]
     if not ends:
-        return len(tokenizer.apply_chat_template(start, add_generation_prompt=True, return_dict=False))
-    return max(len(tokenizer.apply_chat_template(start + end, return_dict=False)) for end in ends)
+        return counts(rows["prompt"], tokenizer, add_generation_prompt=True)
+    starts = rows.get("prompt") or [[] for _ in ends[0]]
+    sides = [[start + end for start, end in zip(starts, side, strict=True)] for side in ends]
+    return [max(row) for row in zip(*(counts(side, tokenizer) for side in sides), strict=True)]
+
+
+def counts(conversations: list[list[Message]], tokenizer: PreTrainedTokenizerBase, **options: Any) -> list[int]:
+    """Tokens of each conversation."""
+    return [len(tokens) for tokens in tokenizer.apply_chat_template(conversations, return_dict=False, **options)]

@@ -70,6 +70,15 @@ AT_LEAST = {
 }
 ABOVE_ZERO = ("lr", "lr_scale", "temperature", "num_train_epochs", "eval_steps", "logging_steps")
 
+# Names whose value is one of a few texts: ours, and where transformers lists its own.
+CHOICES = {"precision": ("auto", "fp32", "bf16", "fp16"), "verbosity": ("normal", "quiet")}
+ENUMERATED = {
+    "optim": ("training_args.py", "OptimizerNames"),
+    "lr_scheduler_type": ("trainer_utils.py", "SchedulerType"),
+    "eval_strategy": ("trainer_utils.py", "IntervalStrategy"),
+    "logging_strategy": ("trainer_utils.py", "IntervalStrategy"),
+}
+
 SIMPLE = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "dict": (dict,), "list": (list,)}
 
 
@@ -146,17 +155,11 @@ def nonsense(name: str, value: float) -> str | None:
 
 
 @cache
-def choices(stage: str | None) -> dict[str, tuple[str, ...]]:
-    """The names whose value is one of a few texts, and those; a stage adds the losses its trainer knows."""
-    chosen = {
-        "precision": ("auto", "fp32", "bf16", "fp16"),
-        "verbosity": ("normal", "quiet"),
-        "optim": enumerated("training_args.py", "OptimizerNames"),
-        "lr_scheduler_type": enumerated("trainer_utils.py", "SchedulerType"),
-        "eval_strategy": enumerated("trainer_utils.py", "IntervalStrategy"),
-        "logging_strategy": enumerated("trainer_utils.py", "IntervalStrategy"),
-    }
-    return chosen | ({"loss_type": loss_types(stage)} if stage else {})
+def choices(name: str, stage: str | None) -> tuple[str, ...]:
+    """The texts among which a value under this name is chosen; empty where there is no such choice."""
+    if name == "loss_type" and stage:
+        return loss_types(stage)
+    return enumerated(*ENUMERATED[name]) if name in ENUMERATED else CHOICES.get(name, ())
 
 
 def enumerated(path: str, name: str) -> tuple[str, ...]:

@@ -113,9 +113,13 @@ def main(stage: Stage, build: Build) -> None:
             locks.experiment(place, stage.name),
             locks.device(stage.name),
         ):
-            # torch and TRL cost seconds: from here on they are needed.
+            # torch and TRL cost seconds: from here on they are needed. They make half a million objects that stay;
+            # looking through these for garbage, again and again and once more at the end, would cost two seconds.
+            gc.disable()
             from llmrl import runs
 
+            gc.freeze()
+            gc.enable()
             with runs.opened(settings) as folder:
                 run_stage(stage, build, settings, made_by, place, folder, stop)
 

@@ -204,13 +204,17 @@ def save(folder, name, train, held_out):
         pq.write_table(pa.Table.from_pylist(rows, schema=data.SCHEMAS[name]), folder / f"{side}.parquet")
 
 
+def columns(*rows):
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
 @pytest.mark.parametrize(("name", "row"), [("sft", SFT), ("preference", PAIR), ("prompts", TASK)])
 def test_rows_beyond_the_limit_are_left_out(tmp_path, tokenizer, name, row):
     """Rows of at most `limit` tokens are kept whole, on both sides; longer ones are left out and counted."""
     part = next(reversed([column for column in row if column != "solution"]))
     long = row | {part: [row[part][0] | {"content": "1" * 50}, *row[part][1:]]}
     save(tmp_path, name, [row, long, row], [row, long])
-    limit = data.length(row, tokenizer)
+    (limit,) = data.lengths(columns(row), tokenizer)
     train, held_out, too_long = data.load(tmp_path, tokenizer, limit)
     assert ([row, row], [row], 2) == (train.to_list(), held_out.to_list(), too_long)
     train, held_out, too_long = data.load(tmp_path, tokenizer, None)
@@ -222,7 +226,8 @@ def test_rows_beyond_the_limit_are_left_out(tmp_path, tokenizer, name, row):
 def test_a_pair_is_as_long_as_its_longer_side(tokenizer):
     """The length of a preference is that of the prompt with the longer answer."""
     longer = PAIR | {"rejected": [FIVE | {"content": "5" * 30}]}
-    assert data.length({"messages": longer["prompt"] + longer["rejected"]}, tokenizer) == data.length(longer, tokenizer)
+    whole = {"messages": longer["prompt"] + longer["rejected"]}
+    assert data.lengths(columns(whole), tokenizer) == data.lengths(columns(longer), tokenizer)
 
 
 def test_a_truncated_file_is_named(tmp_path):

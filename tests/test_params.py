@@ -71,7 +71,7 @@ def test_names_are_those_of_the_installed_libraries():
     for stage, config in configs.items():
         declared = {field.name for field in dataclasses.fields(config) if field.init}
         assert declared == schema.trl_names(stage).keys() & declared
-    assert tuple(name.value for name in OptimizerNames) == schema.choices(None)["optim"]
+    assert tuple(name.value for name in OptimizerNames) == schema.choices("optim", None)
 
 
 def test_names_decided_elsewhere_exist():
@@ -89,7 +89,7 @@ def test_each_trainer_knows_its_losses():
         default = config.__dataclass_fields__["loss_type"]
         value = default.default_factory() if callable(default.default_factory) else default.default
         values = value if isinstance(value, list) else [value]
-        assert set() == set(values) - set(schema.choices(stage)["loss_type"])
+        assert set() == set(values) - set(schema.choices("loss_type", stage))
 
 
 def test_rewards_are_the_functions_of_the_file():
