@@ -86,7 +86,8 @@ def ours(stage: str, folder: Path) -> Measured:
     """Our stage, whose product is put back as it was."""
     kept = folder / "models" / f"{stage}.kept"
     shutil.copytree(folder / "models" / stage, kept)
-    shutil.rmtree(folder / "runs", ignore_errors=True)
+    for former in ("runs", ".llmrl"):  # where its trained model lies until DVC has recorded it
+        shutil.rmtree(folder / former, ignore_errors=True)
     seconds, _ = timed(folder, "-m", f"stages.{stage}")
     shutil.rmtree(folder / "models" / stage)
     kept.rename(folder / "models" / stage)

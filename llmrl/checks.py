@@ -41,6 +41,7 @@ SOURCES = {"model": ("builtin:tiny", "raw"), "data": ("builtin:arithmetic", "raw
 RAW = {"model": "models/raw/", "data": "data/raw/<name>/"}
 # TRL's own, where params.yaml says nothing.
 GENERATIONS = EVAL_BATCH = 8
+INTERVAL = re.compile(r"\d+(\.\d+)? ?min")
 NUMBER = re.compile(r"[+-]?[\d.]+([eE][+-]?\d+)?")
 PACKAGES = {"azure_ml": "azureml", "flyte": "flytekit"}  # trackers whose package has another name
 
@@ -200,6 +201,7 @@ def check(path: Path = PATH) -> dict[str, Any]:
     check_source(checker, ("model",), given.get("model", {}))
     check_data(checker, given.get("data", {}))
     check_trackers(checker, given.get("run", {}))
+    check_interval(checker, given.get("run", {}).get("save_steps"))
     for stage in STAGES:
         if stage in given:
             check_stage(checker, stage, given.get("train", {}), given[stage])
@@ -253,6 +255,12 @@ def check_trackers(checker: Checker, run: dict) -> None:
             checker.say(("run", "report_to"), f": {shown(tracker)} is not installed; none needs nothing.")
 
 
+def check_interval(checker: Checker, value: Any) -> None:
+    """Checkpoints are written every so many steps, or minutes."""
+    if isinstance(value, str) and not INTERVAL.fullmatch(value):
+        checker.say(("run", "save_steps"), f": {shown(value)} is neither a number of steps nor minutes, as in 5 min.")
+
+
 def check_stage(checker: Checker, stage: str, train: dict, section: dict) -> None:
     """A stage's names and values, and combinations that TRL would reject only after minutes of loading."""
     before = len(checker.mistakes)
@@ -278,7 +286,10 @@ def check_batches(checker: Checker, stage: str, train: dict, section: dict) -> N
     if stage != "grpo":
         return
     group = numbers.get("num_generations", GENERATIONS)
-    if batch % group and not {"generation_batch_size", "steps_per_generation"} & section.keys():
+    both = {"generation_batch_size", "steps_per_generation"} & section.keys()
+    if len(both) == 2:
+        refuse("steps_per_generation", " and generation_batch_size say the same; TRL takes one of them.")
+    if batch % group and not both:
         refuse("num_generations", f": groups of {group} do not fill a batch of {batch}; it must divide grpo's batch.")
     group = numbers.get("num_generations_eval", group)
     if (held := numbers.get("per_device_eval_batch_size", EVAL_BATCH)) % group:

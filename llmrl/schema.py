@@ -62,7 +62,8 @@ DECIDED = {
 # Numbers that make sense, by name, in whichever section. TRL and transformers would reject others only after a model
 # has been loaded, or never.
 AT_LEAST = {
-    **dict.fromkeys(("seed", "warmup_steps"), 0),
+    **dict.fromkeys(("seed", "warmup_steps", "grace"), 0),
+    **dict.fromkeys(("save_steps", "save_total_limit"), 1),
     **dict.fromkeys(("rows", "eval_rows", "samples", "max_new_tokens", "threads"), 1),
     **dict.fromkeys(("batch", "micro_batch", "per_device_eval_batch_size", "num_generations_eval"), 1),
     **dict.fromkeys(("max_length", "max_prompt_length", "max_completion_length"), 1),
@@ -71,7 +72,14 @@ AT_LEAST = {
 ABOVE_ZERO = ("lr", "lr_scale", "temperature", "num_train_epochs", "eval_steps", "logging_steps")
 
 # Names whose value is one of a few texts: ours, and where transformers lists its own.
-CHOICES = {"precision": ("auto", "fp32", "bf16", "fp16"), "verbosity": ("normal", "quiet")}
+CHOICES = {
+    "precision": ("auto", "fp32", "bf16", "fp16"),
+    "verbosity": ("normal", "quiet"),
+    # `wrapped` would let a document attend to the one before it.
+    "packing_strategy": ("bfd", "bfd_split"),
+    # `group_by_length` draws its order before the random state of a resumed run is restored.
+    "train_sampling_strategy": ("random", "sequential", "batch_rebalance"),
+}
 ENUMERATED = {
     "optim": ("training_args.py", "OptimizerNames"),
     "lr_scheduler_type": ("trainer_utils.py", "SchedulerType"),

@@ -36,14 +36,15 @@ HELD_OUT_PROMPTS = "data/prompts/eval.parquet"
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage is, beside its trainer.
+    """What a stage is.
 
-    `kinds` are the settings that name a model folder, with the class of model each must hold; `limit` the setting
-    that bounds a row's tokens; `tracked` TRL's names of figures, and ours (`*` stands for any reward); `measure`
-    measures a policy by its answers.
+    `trainer` constructs TRL's trainer on the model in a folder; `kinds` are the settings that name a model folder, with
+    the class of model each must hold; `limit` is the setting that bounds a row's tokens; `tracked` TRL's names of
+    figures, and ours (`*` stands for any reward); `measure` measures a policy by its answers.
     """
 
     name: str
+    trainer: Callable[[Run, str], Trainer]
     data: str
     kinds: dict[str, str]
     limit: str
@@ -87,10 +88,7 @@ class Run:
         }
 
 
-Build = Callable[[Run, str], "Trainer"]
-
-
-def main(stage: Stage, build: Build) -> None:
+def main(stage: Stage) -> None:
     """Run a stage from the command line.
 
     What the user can mend ends it with one message and exit status 2, a signal with 128 and its number.
@@ -121,17 +119,11 @@ def main(stage: Stage, build: Build) -> None:
             gc.freeze()
             gc.enable()
             with runs.opened(settings) as folder:
-                run_stage(stage, build, settings, made_by, place, folder, stop)
+                run_stage(stage, settings, made_by, folder, stop)
 
 
 def run_stage(
-    stage: Stage,
-    build: Build,
-    settings: params.Settings,
-    made_by: dict[str, Any],
-    place: Path,
-    folder: Folder,
-    stop: interruption.Stop,
+    stage: Stage, settings: params.Settings, made_by: dict[str, Any], folder: Folder, stop: interruption.Stop
 ) -> None:
     """Train, save and measure: models/<stage> and metrics/<stage>."""
     from llmrl import tracking
@@ -142,9 +134,10 @@ def run_stage(
         figures = tracking.Figures(stage.name, stage.tracked, rows=len(run.train_rows), rows_too_long=too_long)
         run.callbacks.extend([figures.callback, *folder.callbacks])
     folder.write(device=f"{run.hardware.name}, {run.hardware.precision}")
+    place = checkpoints.place(stage.name, made_by)
     store = checkpoints.Store(place, f"{run.hardware.name}, {run.hardware.precision}")
     store.open()
-    work = Work(stage, build, run, figures, folder, store, stop)
+    work = Work(stage, run, figures, folder, store, stop)
     if not store.usable(store.trained):
         work.train(made_by | {"device": run.hardware.kind}, too_long)
     work.finish()
@@ -186,7 +179,6 @@ class Work:
     """A stage at work: `train` ends with a trained model in the store, `finish` with that measured and in its place."""
 
     stage: Stage
-    build: Build
     run: Run
     figures: Figures
     folder: Folder
@@ -257,7 +249,7 @@ class Work:
         """TRL's trainer, without transformers' own printing of each log: the terminal has its progress bar."""
         import transformers
 
-        trainer = self.build(run, init)
+        trainer = self.stage.trainer(run, init)
         trainer.remove_callback(transformers.PrinterCallback)
         return trainer
 

@@ -27,6 +27,7 @@ def trainer(run: training.Run, init: str) -> trl.DPOTrainer:
 
 STAGE = training.Stage(
     name="dpo",
+    trainer=trainer,
     data="data/preference",
     kinds={"init": "ForCausalLM"},
     limit="max_length",
@@ -43,4 +44,4 @@ STAGE = training.Stage(
 )
 
 if __name__ == "__main__":
-    training.main(STAGE, trainer)
+    training.main(STAGE)

@@ -10,11 +10,14 @@ from __future__ import annotations
 import trl
 
 from llmrl import answers, guards, models, rewards, training
+from llmrl.errors import InputError
 
 
 def trainer(run: training.Run, init: str) -> trl.GRPOTrainer:
     """TRL's trainer on the model in the folder `init`."""
     own = run.settings.own
+    if "accuracy" in own.rewards and not any(run.train_rows["solution"]):
+        raise InputError("grpo.rewards.accuracy in params.yaml needs solutions, and no row of data/prompts has one.")
     judge = models.load_classifier(own.reward_model, own.seed)
     judge.config.name_or_path = "reward_model"  # TRL calls its scores by this
     return trl.GRPOTrainer(
@@ -38,6 +41,7 @@ def trainer(run: training.Run, init: str) -> trl.GRPOTrainer:
 
 STAGE = training.Stage(
     name="grpo",
+    trainer=trainer,
     data="data/prompts",
     kinds={"init": "ForCausalLM", "reward_model": "ForSequenceClassification"},
     limit="max_prompt_length",
@@ -53,4 +57,4 @@ STAGE = training.Stage(
 )
 
 if __name__ == "__main__":
-    training.main(STAGE, trainer)
+    training.main(STAGE)

@@ -24,6 +24,7 @@ def trainer(run: training.Run, init: str) -> trl.RewardTrainer:
 
 STAGE = training.Stage(
     name="reward",
+    trainer=trainer,
     data="data/preference",
     kinds={"init": "ForCausalLM"},
     limit="max_length",
@@ -37,4 +38,4 @@ STAGE = training.Stage(
 )
 
 if __name__ == "__main__":
-    training.main(STAGE, trainer)
+    training.main(STAGE)

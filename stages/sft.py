@@ -26,6 +26,7 @@ def trainer(run: training.Run, init: str) -> trl.SFTTrainer:
 
 STAGE = training.Stage(
     name="sft",
+    trainer=trainer,
     data="data/sft",
     kinds={"init": "ForCausalLM"},
     limit="max_length",
@@ -39,4 +40,4 @@ STAGE = training.Stage(
 )
 
 if __name__ == "__main__":
-    training.main(STAGE, trainer)
+    training.main(STAGE)

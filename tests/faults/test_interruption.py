@@ -1,0 +1,161 @@
+"""A stage that is told to end, started twice, or has to wait: through the real dvc, on sft alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from clone import Clone
+from kills import long_enough
+
+from llmrl import locks
+
+CHECKPOINTS = ".llmrl/checkpoints/sft/*/"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, bytes]:
+    """A clone whose sft was run, and its weights."""
+    clone = long_enough(tmp_path_factory.mktemp("interruption") / "clone")
+    clone.run("dvc", "repro", "sft")
+    return clone, weights(clone)
+
+
+@pytest.fixture
+def clone(undisturbed: tuple[Clone, bytes], monkeypatch: pytest.MonkeyPatch) -> Clone:
+    """The same clone, its sft not run yet; the test stands in it."""
+    clone = undisturbed[0]
+    clone.run("git", "checkout", "-q", ".")
+    clone.run("git", "clean", "-qfdx", "metrics", "runs", ".llmrl", "dvc.lock", "models/sft")
+    clone.run("rm", "-rf", ".dvc/cache/runs")
+    monkeypatch.chdir(clone.folder)
+    return clone
+
+
+def weights(clone: Clone) -> bytes:
+    return (clone.folder / "models/sft/model.safetensors").read_bytes()
+
+
+def start(clone: Clone, *command: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command, cwd=clone.folder, env=clone.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def child(process: subprocess.Popen[str]) -> int:
+    """The trainer that a dvc has started."""
+    found = subprocess.run(("pgrep", "-P", str(process.pid)), capture_output=True, text=True, check=True)
+    return int(found.stdout)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for something to be so."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def exists(clone: Clone, pattern: str) -> Callable[[], bool]:
+    return lambda: any(clone.folder.glob(pattern))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_end(clone, undisturbed, number) -> None:
+    """It ends its step, writes a checkpoint, says how to continue, is no success to DVC, and goes on exactly there."""
+    dvc = start(clone, "dvc", "repro", "sft")
+    until(exists(clone, CHECKPOINTS + "step-3"))
+    os.kill(child(dvc), number)
+    said, _ = dvc.communicate()
+
+    assert dvc.returncode
+    assert f"stopped by {number.name}; `dvc repro` goes on from step " in said
+    assert "Traceback" not in said
+    assert f"exited with {128 + number}" in said
+    assert not (clone.folder / "dvc.lock").exists()
+    assert "resumed   from step" in clone.run("dvc", "repro", "sft")
+    assert undisturbed[1] == weights(clone)
+
+
+def test_no_time_to_write(clone, undisturbed) -> None:
+    """Where the grace is too short for the step, the last checkpoint stays and the run goes on from there."""
+    clone.params(run={"grace": 0})
+    dvc = start(clone, "dvc", "repro", "sft")
+    until(exists(clone, CHECKPOINTS + "step-6"))
+    subprocess.run(("pkill", "-TERM", "-P", str(dvc.pid)), check=True)
+    said, _ = dvc.communicate()
+
+    assert "stopped by SIGTERM; `dvc repro` goes on from step" in said
+    clone.run("dvc", "repro", "sft")
+    assert undisturbed[1] == weights(clone)
+
+
+def test_another_experiment_finds_nothing_and_going_back_does(clone, undisturbed) -> None:
+    """A checkpoint belongs to one experiment."""
+    dvc = start(clone, "dvc", "repro", "sft")
+    until(exists(clone, CHECKPOINTS + "step-6"))
+    subprocess.run(("pkill", "-KILL", "-P", str(dvc.pid)), check=True)
+    dvc.communicate()
+    clone.params(sft={"lr_scale": 2.0})
+    assert "resumed" not in clone.run("dvc", "repro", "sft")
+    clone.params(sft={"lr_scale": 1.0})
+    assert "resumed   from step" in clone.run("dvc", "repro", "sft")
+    assert undisturbed[1] == weights(clone)
+
+
+def test_a_temporary_checkout_goes_on(clone, undisturbed) -> None:
+    """`dvc exp run --temp` finds the checkpoint that `dvc repro` left, and leaves none itself."""
+    clone.commit("all but sft")
+    dvc = start(clone, "dvc", "repro", "sft")
+    until(exists(clone, CHECKPOINTS + "step-6"))
+    subprocess.run(("pkill", "-KILL", "-P", str(dvc.pid)), check=True)
+    dvc.communicate()
+    assert "resumed   from step" in clone.run("dvc", "exp", "run", "--temp", "-n", "elsewhere", "sft")
+    until(lambda: not any(clone.folder.glob(CHECKPOINTS)))
+    clone.run("dvc", "exp", "apply", "elsewhere")
+    assert undisturbed[1] == weights(clone)
+
+
+def test_started_twice(clone) -> None:
+    """The second of two equal runs refuses, naming the process."""
+    first = start(clone, sys.executable, "-m", "stages.sft")
+    until(exists(clone, "runs/*"))
+    said = clone.run("python", "-m", "stages.sft", check=False)
+    first.terminate()
+    first.communicate()
+
+    assert f"This very experiment is being run: sft, process {first.pid}, since" in said
+    assert "Traceback" not in said
+
+
+def test_waits_its_turn(clone, undisturbed) -> None:
+    """Another experiment waits for the device, saying for whom, and then runs."""
+    with locks.device("dpo"):
+        waiting = start(clone, "dvc", "repro", "sft")
+        said = ""
+        while "waiting" not in said:
+            line = waiting.stdout.readline()
+            assert line, said
+            said += line
+        assert f"waiting for cpu: dpo, process {os.getpid()}, since" in said
+        assert not list(clone.folder.glob("runs/*"))
+    waiting.communicate()
+    assert waiting.returncode == 0
+    assert undisturbed[1] == weights(clone)
+
+
+def test_an_orphan_ends(clone) -> None:
+    """When dvc is killed, its trainer ends too, and leaves a checkpoint."""
+    dvc = start(clone, "dvc", "repro", "sft")
+    until(exists(clone, CHECKPOINTS + "step-3"))
+    trainer = child(dvc)
+    dvc.kill()
+    until(lambda: not Path(f"/proc/{trainer}").exists())
+    assert exists(clone, CHECKPOINTS + "step-*")()
+    assert not (clone.folder / "models/sft").exists()
