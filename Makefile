@@ -24,9 +24,12 @@ $(READY): requirements.lock
 	fi
 	@touch $@
 
-.PHONY: params repro test test-slow lint fix plots lock
+.PHONY: params pin repro test test-slow lint fix plots lock
 params: $(READY)  ## check params.yaml and print what each trainer gets
 	@python -m llmrl.params
+
+pin: $(READY)  ## write the newest commits of the Hub's repositories into params.yaml, where it has none
+	@python -m llmrl.pin
 
 repro: $(READY)  ## check the settings, then run whatever is missing or changed
 	@python -m llmrl.params >/dev/null

@@ -1,6 +1,8 @@
 """Makes models/base, where tokenizer, chat template, pad and end-of-turn tokens are made right, once.
 
-builtin:tiny (models/tiny) or raw (a user's own model in models/raw) -> models/base        python -m llmrl.base
+builtin:tiny (models/tiny), raw (a user's own model in models/raw) or a repository of the Hub -> models/base
+
+    python -m llmrl.base
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ from pathlib import Path
 
 import transformers
 
-from llmrl import models, params
+from llmrl import models, params, sections
 from llmrl.errors import InputError, reported
 
 SOURCES = {"builtin:tiny": "models/tiny", "raw": "models/raw"}
+HUB = Path("models/.hub")  # links into the Hub's cache, for as long as this runs
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 # What loading from a folder leaves in a tokenizer's config: it would differ between the first and a later saving.
 PASSING = ("is_local", "local_files_only", "name_or_path")
@@ -57,20 +60,28 @@ def check(tokenizer: transformers.PreTrainedTokenizerBase, source: str) -> None:
         raise InputError(f"{source}: its tokenizer has {len(tokenizer)} tokens, more than the model's {size}.")
 
 
+def folder(model: sections.Model) -> str:
+    """The folder of the model that is named; a repository of the Hub is fetched into one below HUB."""
+    if model.source in SOURCES:
+        return SOURCES[model.source]
+    from llmrl import hub
+
+    hub.model(model.source, model.revision, HUB / model.source)
+    return str(HUB / model.source)
+
+
 def main() -> None:
     """Make models/base, whole or not at all."""
-    name = params.model().source
-    if name not in SOURCES:
-        raise InputError(f"params.yaml: model.source: {name!r} is not a source. Use {' or '.join(SOURCES)}.")
     unfinished, out = Path("models/.base"), Path("models/base")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        make(SOURCES[name], unfinished)
+        make(folder(params.model()), unfinished)
         shutil.rmtree(out, ignore_errors=True)
         unfinished.rename(out)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(HUB, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
@@ -24,21 +24,25 @@ from llmrl.errors import InputError
 from llmrl.schema import COLUMNS, DECIDED, Names, choices, names_of, nonsense, reward_names, trackers
 from llmrl.sections import (
     DATA_SETS,
+    SOURCES,
     STAGES,
+    TESTS,
     Answers,
     Data,
     Model,
+    Part,
     Run,
     Source,
     Top,
     Train,
+    of_hub,
     sections,
     stage_names,
 )
 
 PATH = Path("params.yaml")
-SOURCES = {"model": ("builtin:tiny", "raw"), "data": ("builtin:arithmetic", "raw")}
 RAW = {"model": "models/raw/", "data": "data/raw/<name>/"}
+Keys = tuple[str | int, ...]  # names of sections, and places in lists
 # TRL's own, where params.yaml says nothing.
 GENERATIONS = EVAL_BATCH = 8
 INTERVAL = re.compile(r"\d+(\.\d+)? ?min")
@@ -87,18 +91,18 @@ class Checker:
         self.path, self.tree = path, tree
         self.mistakes: list[tuple[int, str]] = []
 
-    def say(self, keys: tuple[str, ...], text: str) -> None:
+    def say(self, keys: Keys, text: str) -> None:
         section: Any = self.tree
         line = 0
         for name in keys:
-            if not isinstance(section, CommentedMap):
+            if not isinstance(section, CommentedMap | CommentedSeq):
                 break
-            key = next((key for key in section if str(key) == name), None)
+            key = name if isinstance(name, int) else next((key for key in section if str(key) == name), None)
             if key is None:
                 break
             # A key merged in by << has no line of its own.
             line, section = section.lc.data.get(key, [line])[0], section[key]
-        self.mistakes.append((line + 1, f"{self.path}:{line + 1}: {'.'.join(keys)}{text}"))
+        self.mistakes.append((line + 1, f"{self.path}:{line + 1}: {dotted(keys)}{text}"))
 
     def finish(self) -> None:
         """Raise InputError with all mistakes, in the order of the file's lines."""
@@ -106,23 +110,23 @@ class Checker:
             ordered = sorted(self.mistakes, key=lambda mistake: mistake[0])
             raise InputError("\n".join(dict.fromkeys(text for _, text in ordered)))
 
-    def section(self, keys: tuple[str, ...], section: dict, names: Names, cls: type) -> None:
+    def section(self, keys: Keys, section: dict, names: Names, cls: type) -> None:
         """A section holds all that `cls` must have, and nothing that is not among the names."""
         self.names(keys, section, names)
         for f in fields(cls):
             if f.default is MISSING and f.default_factory is MISSING and f.name not in section:
                 self.say((*keys, f.name), " is missing.")
 
-    def names(self, keys: tuple[str, ...], section: dict, valid: Names) -> None:
+    def names(self, keys: Keys, section: dict, valid: Names) -> None:
         """Each name is known, and its value one it can have."""
-        stage = keys[0] if keys and keys[0] in STAGES else None
+        stage = str(keys[0]) if keys and keys[0] in STAGES else None
         for name, value in section.items():
             if name not in valid:
                 self.unknown((*keys, name), value, valid)
             elif reason := refusal(name, value, valid[name], choices(name, stage)):
                 self.say((*keys, name), f": {reason}")
 
-    def unknown(self, keys: tuple[str, ...], value: Any, valid: Names) -> None:
+    def unknown(self, keys: Keys, value: Any, valid: Names) -> None:
         *section, name = keys
         homes = [home for home, names in sections().items() if name in names]
         if name in DECIDED:
@@ -133,9 +137,14 @@ class Checker:
             # What all stages may have belongs in train.
             reason = f"is not set here; it belongs in {'train' if 'train' in homes else ' or '.join(homes)}."
         else:
-            reason = f"is not a setting.{meant(name, valid, '.'.join([*section, '']))}"
+            reason = f"is not a setting.{meant(name, valid, dotted((*section, '')))}"
         now = "" if isinstance(value, dict | list) else f" (now {shown(value)})"
         self.say(keys, f"{now} {reason}")
+
+
+def dotted(keys: Keys) -> str:
+    """Keys as a user writes them: data.sft.source[0].revision."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
 
 
 def refusal(name: str, value: Any, kinds: tuple[type, ...] | None, allowed: tuple[str, ...] = ()) -> str | None:
@@ -209,33 +218,71 @@ def check(path: Path = PATH) -> dict[str, Any]:
     return tree
 
 
-def check_source(checker: Checker, keys: tuple[str, ...], section: dict) -> None:
-    """A source is one there is."""
-    source, known = section.get("source"), SOURCES[keys[0]]
-    if isinstance(source, str) and source not in known:
-        text = f": {shown(source)} is not a source: use {known[0]}, or raw for the files in {RAW[keys[0]]}."
-        checker.say((*keys, "source"), text + meant(source, known))
+def check_source(checker: Checker, keys: Keys, section: dict) -> None:
+    """A source is one there is, or may be a repository of the Hub; that alone has revisions, subsets and splits."""
+    source, known = section.get("source"), SOURCES[str(keys[0])]
+    if not isinstance(source, str):
+        return
+    # A bare name near to one of ours is more likely that than one of the Hub's oldest repositories.
+    ours = {one: one for one in known} | {one.partition(":")[2] or one: one for one in known}
+    near = difflib.get_close_matches(source, ours, n=1)
+    if source not in known and (not of_hub(source) or ("/" not in source and near)):
+        choice = f"use {known[0]}, raw for the files in {RAW[str(keys[0])]}, or a repository of the Hub as owner/name."
+        guess = f" Did you mean {ours[near[0]]}?" if near else ""
+        checker.say((*keys, "source"), f": {shown(source)} is not a source: {choice}{guess}")
+    if source in known:
+        for name, none in {"revision": None, "subset": None, "split": "train"}.items():
+            if section.get(name, none) != none:
+                checker.say((*keys, name), f" (now {shown(section[name])}): {source} has none; write {shown(none)}.")
+    elif re.match("|".join(TESTS), str(section.get("split"))):
+        checker.say((*keys, "split"), f": {shown(section['split'])} is a test split, which is never trained on.")
 
 
 def check_data(checker: Checker, data: dict) -> None:
-    """Each data set's source, columns and limits."""
+    """Each data set's sources, columns and limits."""
     for name in DATA_SETS:
         section = data.get(name)
         if not isinstance(section, dict):
             continue
         keys = ("data", name)
         checker.section(keys, section, names_of(Source), Source)
+        source = section.get("source")
+        if isinstance(source, list):
+            check_mixture(checker, name, section, source)
         check_source(checker, keys, section)
-        check_columns(checker, name, section.get("columns"))
+        check_columns(checker, keys, section.get("columns"))
+        mixed = [part["source"] for part in many(source) if isinstance(part, dict) and "source" in part]
         for limit in ("rows", "eval_rows"):
-            if str(section.get("source")).startswith("builtin:") and section.get(limit) is None:
+            if section.get(limit) is None and all(str(one).startswith("builtin:") for one in mixed or [source]):
                 checker.say((*keys, limit), " is missing: a built-in task has no end.")
 
 
-def check_columns(checker: Checker, name: str, columns: Any) -> None:
+def check_mixture(checker: Checker, name: str, section: dict, parts: list) -> None:
+    """A list of sources, each with what belongs to it."""
+    keys = ("data", name)
+    if not parts:
+        checker.say((*keys, "source"), " is an empty list: there is nothing to mix.")
+    single: dict[str, Any] = {"revision": None, "subset": None, "split": "train", "columns": {}}
+    for own, none in single.items():
+        if section.get(own, none) != none:
+            checker.say((*keys, own), " is not set here: each source in the list has its own.")
+    for place, part in enumerate(parts):
+        here = (*keys, "source", place)
+        if not isinstance(part, dict):
+            checker.say(here, f": {shown(part)} is {english(type(part))}, not a map with source, revision, weight, ….")
+            continue
+        checker.section(here, part, names_of(Part), Part)
+        check_source(checker, here, part)
+        check_columns(checker, here, part.get("columns"))
+        if fits(part.get("weight"), (int, float)) and part["weight"] <= 0:
+            checker.say((*here, "weight"), f": {shown(part['weight'])} is not greater than 0.")
+
+
+def check_columns(checker: Checker, section: Keys, columns: Any) -> None:
     """`columns` maps names of ours to texts."""
+    name = str(section[1])
     for ours, theirs in columns.items() if isinstance(columns, dict) else ():
-        keys = ("data", name, "columns", ours)
+        keys = (*section, "columns", ours)
         if ours not in COLUMNS[name]:
             known = ", ".join(COLUMNS[name])
             checker.say(keys, f" is no column of this data set, which has {known}: write ours: yours.")

@@ -1,6 +1,6 @@
 """Makes one data set: `python -m llmrl.prepare sft`.
 
-    a source (built in, or the user's files) -> data/<name>/{train,eval}.parquet and source.json
+    its sources (built in, the user's files, repositories of the Hub) -> data/<name>/{train,eval}.parquet, source.json
 
 A defective row is dropped and counted by reason, up to a stated share; a defective file stops the run. Rows pass
 through one by one, and only a hash of each is kept. The folder appears whole, by rename, once everything is written.
@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import shutil
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -22,69 +23,80 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrl import answers, arithmetic, data, params, raw, sections
+from llmrl import answers, data, params, sections, sources
 from llmrl.errors import InputError, reported
+from llmrl.progress import Progress
 
-BUILTIN = {
-    "builtin:arithmetic": {
-        "sft": arithmetic.conversations,
-        "preference": arithmetic.preferences,
-        "prompts": arithmetic.prompts,
-    }
-}
 CHUNK = 1000  # rows a write: what is held in memory
 
 
-class Rows:
-    """The usable rows of a source, each once and in the data set's one shape; the others are counted by reason."""
+class Seen:
+    """The rows there have been, in a temporary file: of any number of them, little is held in memory."""
 
-    def __init__(self, name: str, settings: params.Data, source: params.Source) -> None:
-        self.name, self.settings, self.source = name, settings, source
-        self.read = 0
+    def __init__(self) -> None:
+        self.table = sqlite3.connect("", isolation_level=None)  # "": a file that nobody sees, gone at the end
+        self.table.execute("PRAGMA journal_mode = OFF")
+        self.table.execute("CREATE TABLE seen (digest INTEGER PRIMARY KEY)")
+        self.table.execute("BEGIN")
+
+    def add(self, row: data.Row) -> bool:
+        """Whether the row is new."""
+        digest = hashlib.blake2b(json.dumps(row).encode(), digest_size=8).digest()
+        number = int.from_bytes(digest, signed=True)
+        return self.table.execute("INSERT OR IGNORE INTO seen VALUES (?)", (number,)).rowcount == 1
+
+
+class Rows:
+    """The usable rows of one source, each once and in the data set's one shape; the others are counted by reason."""
+
+    def __init__(self, name: str, settings: params.Data, part: sections.Part, seen: Seen, progress: Progress) -> None:
+        self.name, self.settings, self.part, self.seen, self.progress = name, settings, part, seen, progress
+        self.origin = sources.opened(name, part, settings.seed, progress)
+        self.read = self.kept = 0
         self.dropped: Counter[str] = Counter()
         self.examples: dict[str, str] = {}  # where the first row of each reason stands
-        self.seen: set[bytes] = set()
 
-    def __iter__(self) -> Iterator[data.Row]:
-        for where, row in self.all():
+    def usable(self, rows: sources.Rows) -> Iterator[data.Row]:
+        """Those of the source's rows that can be used."""
+        for where, row in rows:
             self.read += 1
+            if self.read % CHUNK == 0:
+                self.progress.rows(self.part.source, self.read)
             try:
-                yield self.usable(where, row)
+                yield self.shaped(where, row)
+                self.kept += 1
             except data.DefectiveError as reason:
                 self.dropped[str(reason)] += 1
                 self.examples.setdefault(str(reason), where)
 
-    def all(self) -> Iterator[tuple[str, data.Row]]:
-        """The source's rows as they are, each with where it stands."""
-        if self.source.source == "raw":
-            return raw.rows(folder(self.name))
-        stream = BUILTIN[self.source.source][self.name](self.settings.seed)
-        return ((f"{self.source.source}:{number}", row) for number, row in enumerate(stream, 1))
-
-    def usable(self, where: str, row: data.Row) -> data.Row:
+    def shaped(self, where: str, row: data.Row) -> data.Row:
         """A row in its one shape. Raises DefectiveError where it cannot be used, InputError where columns are wrong."""
         try:
-            shaped = data.shape(self.name, rename(row, self.source.columns, self.name))
+            shaped = data.shape(self.name, rename(row, self.part.columns, self.name))
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         if shaped.get("solution") is not None and answers.gold(shaped["solution"]) is None:
             raise data.DefectiveError("a solution that is no single short answer")
-        digest = hashlib.blake2b(json.dumps(shaped).encode(), digest_size=16).digest()
-        if digest in self.seen:
+        if not self.seen.add(shaped):
             raise data.DefectiveError("duplicate")
-        self.seen.add(digest)
         return shaped
 
     def refuse_defective(self) -> None:
-        """Raise InputError where more than the stated share of a user's rows is defective."""
+        """Raise InputError where more than the stated share of the source's rows is defective."""
         # A built-in task repeats itself by nature.
-        if self.source.source in BUILTIN or self.dropped.total() <= self.settings.max_defective * self.read:
+        if self.part.source in sources.BUILTIN or self.dropped.total() <= self.settings.max_defective * self.read:
             return
         reasons = (f"{count} {reason} (first: {self.examples[reason]})" for reason, count in self.dropped.most_common())
         raise InputError(
             f"data/{self.name}: {self.dropped.total()} of {self.read} rows are defective, more than "
             f"data.max_defective in params.yaml allows ({self.settings.max_defective:g}): {'; '.join(reasons)}."
         )
+
+    def report(self) -> dict[str, Any]:
+        """What the source is, what was read of it, and what became of that."""
+        named = {"source": self.part.source, "revision": self.part.revision, "subset": self.part.subset}
+        counts = {"read": self.read, "kept": self.kept, "dropped": dict(sorted(self.dropped.items()))}
+        return named | {"files": self.origin.hashes(), "rows": counts}
 
 
 def rename(row: data.Row, columns: dict[str, str], name: str) -> data.Row:
@@ -134,59 +146,56 @@ class Side:
 def prepare(name: str, out: Path) -> None:
     """Write the data set into the folder `out`. Raises InputError where the source is not what it must be."""
     settings, source = params.source(name)
-    rows = Rows(name, settings, source)
     with ExitStack() as files:
+        progress = files.enter_context(Progress(f"data/{name}"))
+        seen = Seen()
+        parts = [Rows(name, settings, part, seen, progress) for part in source.parts]
         train = files.enter_context(Side(out / "train.parquet", data.SCHEMAS[name], source.rows))
         held_out = files.enter_context(Side(out / "eval.parquet", data.SCHEMAS[name], source.eval_rows))
-        surplus = split(rows, train, held_out)
-    rows.refuse_defective()
+        unused = split(parts, train, held_out)
+    for part in parts:
+        part.refuse_defective()
+    read = sum(part.read for part in parts)
     for side, file in ((train, "train"), (held_out, "eval")):
         if not side.rows:
             raise InputError(
-                f"data/{name}/{file}.parquet would have no rows, of {rows.read} read; it needs more rows, "
+                f"data/{name}/{file}.parquet would have no rows, of {read} read; it needs more rows, "
                 f"or another data.eval_share in params.yaml (now {settings.eval_share:g})."
             )
-    counts = {"read": rows.read, "train": train.rows, "eval": held_out.rows, "over the limits": surplus}
-    record(rows, counts, out / "source.json")
+    counts = {"read": read, "train": train.rows, "eval": held_out.rows, **unused}
+    report = {"sources": [part.report() for part in parts], "rows": counts}
+    (out / "source.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def split(rows: Rows, train: Side, held_out: Side) -> int:
-    """Put each row on its side until both are full; the number of rows for which a side had no room."""
-    surplus = 0
-    for row in rows:
-        side = held_out if data.held_out(row, rows.settings.salt, rows.settings.eval_share) else train
+def split(parts: list[Rows], train: Side, held_out: Side) -> dict[str, int]:
+    """Put each row on its side until both are full; the numbers of rows that were not used.
+
+    Rows of a source's own tests may be held out, and are never trained on.
+    """
+    settings, weights = parts[0].settings, [part.part.weight for part in parts]
+    surplus = tests = 0
+
+    def on_held_out(row: data.Row) -> bool:
+        return data.held_out(row, settings.salt, settings.eval_share)
+
+    streams = [part.usable(part.origin.training()) for part in parts]
+    for row in sources.interleaved(streams, weights, whole=False):
+        side = held_out if on_held_out(row) else train
         if side.full:
             surplus += 1
         else:
             side.add(row)
         if train.full and held_out.full:
             break
-    return surplus
-
-
-def record(rows: Rows, counts: dict[str, int], path: Path) -> None:
-    """Write what was read, and what became of it."""
-    report: dict[str, Any] = {
-        "source": rows.source.source,
-        "revision": rows.source.revision,
-        "files": hashes(folder(rows.name)) if rows.source.source == "raw" else {},
-        "rows": {**counts, "dropped": dict(sorted(rows.dropped.items()))},
-    }
-    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-
-
-def folder(name: str) -> Path:
-    """Where the user's own files for a data set lie."""
-    return Path("data/raw") / name
-
-
-def hashes(source: Path) -> dict[str, str]:
-    """sha256 of each file of the source."""
-    found = {}
-    for path in raw.files(source):
-        with path.open("rb") as file:
-            found[str(path.relative_to(source))] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    streams = [part.usable(part.origin.tests()) for part in parts]
+    for row in sources.interleaved(streams, weights, whole=True) if not held_out.full else ():
+        if on_held_out(row):
+            held_out.add(row)
+        else:
+            tests += 1
+        if held_out.full:
+            break
+    return {"over the limits": surplus, "of test splits, not to be trained on": tests}
 
 
 def main(name: str) -> None:

@@ -1,4 +1,4 @@
-"""A user's own files: JSON Lines, Parquet or CSV in data/raw/<name>/, read a row at a time."""
+"""Files of rows: JSON Lines, Parquet or CSV, read a row at a time; a user's own lie in data/raw/<name>/."""
 
 from __future__ import annotations
 
@@ -28,13 +28,18 @@ def rows(folder: Path) -> Iterator[tuple[str, Row]]:
     Raises InputError where there is no file that can be read, or naming the place where one is broken.
     """
     for path in files(folder):
-        try:
-            for number, row in READERS[path.suffix](path):
-                yield f"{path}:{number}", row
-        except BrokenError as error:
-            raise InputError(f"{path}:{error}") from None
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{path}: cannot be read as {path.suffix}: {error}") from None
+        yield from read(path, str(path))
+
+
+def read(path: Path, name: str) -> Iterator[tuple[str, Row]]:
+    """The rows of one file, which is spoken of by `name`."""
+    try:
+        for number, row in READERS[path.suffix](path):
+            yield f"{name}:{number}", row
+    except BrokenError as error:
+        raise InputError(f"{name}:{error}") from None
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{name}: cannot be read as {path.suffix}: {error}") from None
 
 
 def files(folder: Path) -> list[Path]:

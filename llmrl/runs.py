@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import dotenv
 import pyarrow as pa
 import pyarrow.parquet as pq
 import transformers
@@ -101,7 +100,6 @@ class Folder:
 @contextmanager
 def opened(settings: params.Settings) -> Iterator[Folder]:
     """The folder of a new run, with all logging going into it, closed with the way the run ended."""
-    dotenv.load_dotenv(repository.root() / ".env")
     folder = Folder(settings)
     listen(folder.path / "events.log")
     end: str | int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -9,6 +10,11 @@ from llmrl.schema import DECIDED, Names, names_of, shared_names, trl_names
 
 STAGES = ("sft", "reward", "dpo", "grpo")
 DATA_SETS = ("sft", "preference", "prompts")
+SOURCES = {"model": ("builtin:tiny", "raw"), "data": ("builtin:arithmetic", "raw")}
+TESTS = ("test", "validation", "valid", "val", "dev", "eval")  # splits that are never trained on
+# A repository of the Hugging Face Hub: owner/name, or a bare name as the oldest ones have it.
+REPOSITORY = re.compile(r"(?:\w[\w.-]*/)?\w[\w.-]{0,95}", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -20,14 +26,35 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where one data set comes from. `columns` maps our column names to the source's own."""
+class Part:
+    """One source of rows. `columns` maps our column names to the source's own; `weight` is its share of a mixture."""
 
     source: str
     revision: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    columns: dict[str, str] = field(default_factory=dict)
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one data set comes from, and how many of its rows are used: one source, or a list of them."""
+
+    source: str | list
+    revision: str | None = None
+    subset: str | None = None
+    split: str = "train"
     rows: int | None = None
     eval_rows: int | None = None
     columns: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> list[Part]:
+        """The sources it is mixed from: one, where there is no list of them."""
+        if isinstance(self.source, list):
+            return [Part(**part) for part in self.source]
+        return [Part(self.source, self.revision, self.subset, self.split, self.columns)]
 
 
 @dataclass(frozen=True)
@@ -134,6 +161,12 @@ class Settings:
         """Everything here that decides the bytes of the stage's model, for its provenance."""
         own = {f.name: getattr(self.own, f.name) for f in fields(OWN[self.stage]) if f.name not in ("lr", "lr_scale")}
         return {"learning_rate": self.lr, **own, **self.trl}
+
+
+def of_hub(source: str) -> bool:
+    """Whether a source is a repository of the Hugging Face Hub."""
+    known = {name for names in SOURCES.values() for name in names}
+    return source not in known and bool(REPOSITORY.fullmatch(source)) and not re.search(r"--|\.\.|[.-]$", source)
 
 
 OWN = {"sft": Stage, "reward": Stage, "dpo": Stage, "grpo": Grpo}

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 # Modules that decide no byte of a product, and why.
 EXEMPT = {
-    "llmrl/__init__.py": "holds nothing",
+    "llmrl/__init__.py": "only reads .env",
     "llmrl/console.py": "only shows",
     "llmrl/errors.py": "only stops a run",
     "llmrl/params.py": "its resolved values are tracked as parameters",
@@ -21,6 +21,7 @@ EXEMPT = {
     "llmrl/guards.py": "only stops a run",
     "llmrl/interruption.py": "only stops a run",
     "llmrl/locks.py": "only has a run wait, or refuses it",
+    "llmrl/progress.py": "only shows",
     "llmrl/repository.py": "only looks up what git and DVC know",
     "llmrl/resume.py": "changes nothing, as tests/faults shows",
     "llmrl/runs.py": "only records; its folder is no product",

@@ -75,7 +75,7 @@ SETTINGS = {
     "missing tracker": ("run.report_to", "[tensorboard, clearml]", ['"clearml" is not installed']),
     "package that is no tracker": ("run.report_to", "json", ['"json" is no tracker']),
     "misspelt source": ("data.sft.source", "builtin:aritmetic", ["Did you mean builtin:arithmetic?", "data/raw/"]),
-    "unknown model": ("model.source", "gpt2", ["model.source", "builtin:tiny", "models/raw/"]),
+    "unknown model": ("model.source", "gpt 2", ["model.source", "builtin:tiny", "models/raw/"]),
     "unknown column": ("data.sft.columns", "{question: prompt}", ["data.sft.columns.question", "write ours: yours"]),
     "column that is no name": ("data.sft.columns", "{prompt: 3}", ["data.sft.columns.prompt: 3 is an integer"]),
     "packing that leaks": ("sft.init", "models/base\n  packing: true\n  packing_strategy: wrapped", ['sft.packing_strategy: "wrapped" is none of bfd, bfd_split']),

@@ -62,9 +62,9 @@ def test_raw_of_any_kind_become_the_same_rows(raw, ending, conversational):
     train, held_out, report = prepared("sft")
     expected = {question: [turn("user", question), turn("assistant", 'so, "4"\nor 5, é')] for question in QUESTIONS}
     assert expected == {row["messages"][0]["content"]: row["messages"] for row in train + held_out}
-    assert {"read": 60, "train": len(train), "eval": len(held_out), "over the limits": 0, "dropped": {}} == report[
-        "rows"
-    ]
+    counts = {"read": 60, "train": len(train), "eval": len(held_out), "over the limits": 0}
+    assert counts | {"of test splits, not to be trained on": 0} == report["rows"]
+    assert {"read": 60, "kept": 60, "dropped": {}} == report["sources"][0]["rows"]
     assert 10 < len(held_out) < 50
 
 
@@ -78,7 +78,7 @@ def test_files_are_read_by_name_and_recorded(raw):
         numbers = [int(row["prompt"][0]["content"].split()[0]) for row in rows]
         assert sorted(numbers) == numbers
     expected = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("a.jsonl", "b.csv")}
-    assert expected == report["files"]
+    assert expected == report["sources"][0]["files"]
 
 
 def test_own_columns_are_mapped(raw, change):
@@ -98,7 +98,7 @@ def test_defective_rows_are_counted_by_reason(raw, change):
     save(raw / "preference/a.jsonl", rows + bad)
     train, held_out, report = prepared("preference")
     assert 60 == len(train) + len(held_out)
-    assert {"chosen equal to rejected": 1, "duplicate": 1, "empty": 2} == report["rows"]["dropped"]
+    assert {"chosen equal to rejected": 1, "duplicate": 1, "empty": 2} == report["sources"][0]["rows"]["dropped"]
 
 
 def test_an_empty_cell_is_no_solution(raw):
