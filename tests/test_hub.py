@@ -1,0 +1,402 @@
+"""Repositories of the Hub, through the real client, from a server on 127.0.0.1 that answers as the Hub does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import hub_files
+import hub_server
+import pyarrow.parquet as pq
+import pytest
+
+from llmrl import checks, data, sections
+
+COMMIT = "e235e846458bff3398a88aed812347f7f0756520"
+OLDER = "066c50a88d4e14cefc056e31111db2dba17f6c68"
+TOKEN = "hf_" + "verysecret" * 3
+SETS = {
+    "sft": ("trl-lib/Capybara", hub_files.capybara),
+    "preference": ("trl-lib/ultrafeedback_binarized", hub_files.ultrafeedback),
+    "prompts": ("trl-lib/DeepMath-103K", hub_files.deepmath),
+}
+
+
+@pytest.fixture
+def server():
+    """A Hub with the three data sets."""
+    running = hub_server.Server()
+    for name, files in SETS.values():
+        running.repositories[f"datasets/{name}"] = hub_server.Repository({COMMIT: files()})
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def hub(project, change, server, tmp_path_factory):
+    """Runs a module of ours in the project's copy, all of whose data are the server's."""
+    for name, (source, _) in SETS.items():
+        for key, value in {"source": source, "revision": COMMIT, "rows": "null", "eval_rows": "null"}.items():
+            change(f"data.{name}.{key}", value)
+    change("data.eval_share", "0.5")
+    apart = tmp_path_factory.mktemp("hub")
+    (apart / "sitecustomize.py").write_text(
+        "import time\ntime.sleep = lambda _: None  # the client waits before it asks again\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    environment |= {"HF_ENDPOINT": server.endpoint, "HF_HOME": str(apart / "home"), "PYTHONPATH": str(apart)}
+
+    def run(module: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            (sys.executable, "-m", module, *arguments),
+            cwd=project,
+            env=environment | {"OMP_NUM_THREADS": "1"} | settings,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    run.home = apart / "home"
+    return run
+
+
+def prepared(hub, name, **settings):
+    """The rows of both sides, and the report."""
+    done = hub("llmrl.prepare", name, **settings)
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+    sides = (pq.read_table(f"data/{name}/{side}.parquet").to_pylist() for side in ("train", "eval"))
+    return *sides, json.loads(Path(f"data/{name}/source.json").read_text(encoding="utf-8"))
+
+
+def refused(done, *said):
+    """Require one line that says these words, and nothing of the token."""
+    print(done.stderr)
+    assert (2, "") == (done.returncode, done.stdout)
+    assert 1 == len(done.stderr.splitlines())
+    assert TOKEN not in done.stderr
+    for part in said:
+        assert part in done.stderr
+
+
+def numbers(rows):
+    """The numbers that the rows ask about."""
+    return [int(re.search(r"\d+", data.asked(row))[0]) for row in rows]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_data_of_the_hub(hub, server, name):
+    """Each format becomes the data set's one shape; what was read is recorded; the same commit gives the same bytes."""
+    train, held_out, report = prepared(hub, name)
+    assert set(range(120)) > set(numbers(train))
+    assert set(range(120)) == set(n for n in numbers(train + held_out) if n < 10_000)
+    source, files = report["sources"][0], server.repositories[f"datasets/{SETS[name][0]}"].commits[COMMIT]
+    shards = {path: content for path, content in files.items() if path.endswith(".parquet")}
+    assert (SETS[name][0], COMMIT) == (source["source"], source["revision"])
+    assert {path: hashlib.sha256(content).hexdigest() for path, content in shards.items()} == source["files"]
+    assert {"read": 180, "kept": 180, "dropped": {}} == source["rows"]
+    counts = report["rows"]
+    assert 180 == counts["train"] + counts["eval"] + counts["of test splits, not to be trained on"]
+    folder = Path("data") / name
+    first = {file.name: file.read_bytes() for file in folder.iterdir()}
+
+    prepared(hub, name, HF_HOME=str(hub.home.parent / "another"))
+
+    assert first == {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_the_test_split_is_never_trained_on(hub):
+    """Rows of the repository's own test split are held out, or counted and not used."""
+    train, held_out, report = prepared(hub, "prompts")
+    tests = [number for number in numbers(held_out) if number >= 10_000]
+    assert [] == [number for number in numbers(train) if number >= 10_000]
+    assert 60 == len(tests) + report["rows"]["of test splits, not to be trained on"]
+    assert 10 < len(tests) < 50
+
+
+def test_no_prompt_is_trained_on_here_and_held_out_there(hub):
+    """The split is the same for all three sets, whose prompts partly agree."""
+    both = [prepared(hub, name)[:2] for name in SETS]
+    trained, held_out = ({data.asked(row) for rows in both for row in rows[side]} for side in (0, 1))
+    assert set() == trained & held_out
+    assert 120 < len(trained | held_out)
+
+
+def test_limits_spare_downloads(hub, server, change):
+    """With limits, only the files are downloaded whose rows are wanted, and more rows begin with the old ones."""
+    change("data.sft.rows", "20")
+    change("data.sft.eval_rows", "10")
+    few = prepared(hub, "sft")
+    assert (20, 10) == (len(few[0]), len(few[1]))
+    assert ["data/train-00000-of-00002.parquet"] == list(few[2]["sources"][0]["files"])
+    assert 1 == sum("GET /store" in asked for asked in server.asked)
+    change("data.sft.rows", "null")
+    change("data.sft.eval_rows", "null")
+    many = prepared(hub, "sft")
+    assert few[:2] == (many[0][:20], many[1][:10])
+
+
+def lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def test_subsets_columns_and_other_files(hub, server, change):
+    """A subset is found by README.md's configs, with JSON Lines and CSV in it; our columns are mapped to its own."""
+    card = (
+        b"---\nconfigs:\n- config_name: easy\n  data_files: easy/*.jsonl\n- config_name: hard\n  data_dir: hard\n---\n"
+    )
+    questions = [f"question,answer\nWhat of {number}?,{number}\n" for number in range(40)]
+    files = {
+        "README.md": card,
+        "easy/a.jsonl": lines({"question": f"What of {number}?", "answer": str(number)} for number in range(40)),
+        "hard/train.csv": ("question,answer\n" + "".join(one.split("\n")[1] + "\n" for one in questions)).encode(),
+        "hard/validation.csv": b"question,answer\nWhat of 10000?,1\nWhat of 10001?,1\nWhat of 10002?,1\n",
+    }
+    server.repositories["datasets/some/tasks"] = hub_server.Repository({COMMIT: files})
+    change("data.prompts.source", "some/tasks")
+    refused(hub("llmrl.prepare", "prompts"), "some/tasks@e235e84: has several subsets: name one of easy, hard")
+    change("data.prompts.columns", "{prompt: question, solution: answer}\n    subset: easy")
+    easy = prepared(hub, "prompts")
+    assert set(range(40)) == set(numbers(easy[0] + easy[1]))
+    change("data.prompts.subset", "hard")
+    hard = prepared(hub, "prompts")
+    assert easy[0] == hard[0]
+    assert ["hard/train.csv", "hard/validation.csv"] == list(hard[2]["sources"][0]["files"])
+    change("data.prompts.subset", "herd")
+    refused(hub("llmrl.prepare", "prompts"), "has no subset 'herd': name one of easy, hard")
+
+
+def test_a_mixture(hub, change):
+    """Several sources are mixed by their weights, the same every time, until one of them ends."""
+    part = f"revision: {COMMIT}, columns: {{prompt: prompt}}"
+    change(
+        "data.prompts.source", f"\n      - {{source: trl-lib/DeepMath-103K, {part}, weight: 3}}\n      - source: raw"
+    )
+    change("data.prompts.revision", "null")
+    Path("data/raw/prompts/mine.jsonl").write_bytes(lines({"prompt": f"What of {n}?"} for n in range(20_000, 20_100)))
+    train, held_out, report = prepared(hub, "prompts")
+    assert ["trl-lib/DeepMath-103K", "raw"] == [source["source"] for source in report["sources"]]
+    # Three of four are the first's, until its 120 rows have ended; then come the tests of both.
+    assert (180, 40) == tuple(source["rows"]["kept"] for source in report["sources"])
+    mine = [number >= 20_000 for number in numbers(train)]
+    assert 0.15 < sum(mine) / len(mine) < 0.35
+    assert 0.1 < sum(mine[:20]) / 20 < 0.4
+    assert [] == [number for number in numbers(train) if 10_000 <= number < 20_000]
+    first = Path("data/prompts/train.parquet").read_bytes()
+    prepared(hub, "prompts")
+    assert first == Path("data/prompts/train.parquet").read_bytes()
+    assert len(held_out) == report["rows"]["eval"]
+
+
+# --- commits ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_commit_is_required(hub, change):
+    """A source of the Hub without a whole commit stops, and `make pin` is named."""
+    for text, said in {"null": "it is missing", "main": "'main' is none", "e235e84": "'e235e84' is none"}.items():
+        change("data.sft.revision", text)
+        refused(hub("llmrl.prepare", "sft"), "trl-lib/Capybara", "40 hexadecimal digits", said, "`make pin`")
+    change("model.source", "Qwen/Qwen2.5-0.5B")
+    refused(hub("llmrl.base"), "Qwen/Qwen2.5-0.5B", "it is missing", "`make pin`")
+
+
+def test_pin(hub, server, project, change):
+    """`make pin` writes the commits that are missing, and changes nothing else."""
+    server.repositories["models/Qwen/Qwen2.5-0.5B"] = hub_server.Repository({OLDER: {}, COMMIT: {}})
+    old = hub_server.Repository({OLDER: {}, COMMIT: {}}, branches={"v1": OLDER})
+    server.repositories["datasets/trl-lib/DeepMath-103K"] = old
+    change("model.source", "Qwen/Qwen2.5-0.5B   # a base model")
+    change("model.revision", "null   # of the model")
+    change(
+        "data.sft.source",
+        "\n      - {source: trl-lib/Capybara, weight: 2} # one\n      - source: trl-lib/Capybara # two",
+    )
+    change("data.sft.revision", "null")
+    change("data.preference.revision", OLDER)
+    change("data.prompts.revision", "'v1' # a tag")
+    before = (project / "params.yaml").read_text(encoding="utf-8")
+
+    done = hub("llmrl.pin")
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert f"data.prompts: trl-lib/DeepMath-103K at {OLDER}" in done.stdout
+    expected = before.replace("revision: null   # of", f"revision: {COMMIT}   # of")
+    expected = expected.replace("trl-lib/Capybara, weight", f"trl-lib/Capybara, revision: {COMMIT}, weight")
+    expected = expected.replace("Capybara # two\n", f"Capybara # two\n        revision: {COMMIT}\n").replace(
+        "'v1'", OLDER
+    )
+    assert expected == (project / "params.yaml").read_text(encoding="utf-8")
+    checks.check()
+    assert "every source of the Hub has its commit" in hub("llmrl.pin").stdout
+
+
+def test_pin_without_a_network(hub, server, project, change):
+    """Where the Hub cannot be asked, one line says so, and nothing is written."""
+    change("data.sft.revision", "null")
+    before = (project / "params.yaml").read_bytes()
+    refused(hub("llmrl.pin", HF_HUB_OFFLINE="1"), "trl-lib/Capybara", "HF_HUB_OFFLINE")
+    refused(hub("llmrl.pin", HF_ENDPOINT="http://127.0.0.1:9"), "trl-lib/Capybara", "connection", "failed")
+    server.fail("revision", "500")
+    refused(hub("llmrl.pin"), "trl-lib/Capybara", "out of order (500)")
+    assert before == (project / "params.yaml").read_bytes()
+
+
+# --- what can go wrong -----------------------------------------------------------------------------------------------
+
+FAULTS = {
+    "wrong token": ("tree", "401", ["does not know your token (401)", "/settings/tokens"]),
+    "no permission": ("tree", "403", ["forbids it (403)", "permission"]),
+    "nothing there": ("tree", "404", ["nothing there (404)"]),
+    "too many requests": ("tree", "429", ["too many requests (429)", "wait"]),
+    "out of order": ("tree", "500", ["out of order (500)", "later"]),
+    "dropped connection": ("tree", "dropped", ["the connection", "failed", "run this again"]),
+    "wrong token for a file": ("resolve", "401", ["does not know your token (401)"]),
+    "no permission for a file": ("resolve", "403", ["forbids it (403)"]),
+    "a file that is gone": ("resolve", "404", ["nothing there (404)"]),
+    "too many requests for a file": ("resolve", "429", ["too many requests (429)"]),
+    "out of order for a file": ("resolve", "500", ["out of order (500)"]),
+    "dropped connection for a file": ("resolve", "dropped", ["the connection", "failed"]),
+    "store out of order": ("store", "500", ["out of order (500)"]),
+    "cut file": ("store", "cut", ["the connection", "failed"]),
+    "truncated file": ("store", "truncated", ["came incomplete", "run this again"]),
+    "altered file": ("store", "altered", ["data/train-00000-of-00002.parquet: what was downloaded is not", "deleted", "run this again"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("where", "how", "said"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_said_in_one_line(hub, server, project, where, how, said):
+    """Each fault ends in one line that tells what to do, leaves the former data, and has left no trace afterwards."""
+    former = project / "data/sft/former"
+    former.parent.mkdir()
+    former.touch()
+    server.fail(where, how)
+    refused(hub("llmrl.prepare", "sft", HF_TOKEN=TOKEN), "trl-lib/Capybara@e235e84", *said)
+    assert former.exists()
+    server.failures.clear()
+    assert 60 < len(prepared(hub, "sft")[0]) + len(prepared(hub, "sft")[1])
+
+
+def test_a_download_goes_on(hub, server):
+    """A connection that drops once costs nothing: the rest is asked for."""
+    server.fail("store", "cut once")
+    assert 180 == prepared(hub, "sft")[2]["rows"]["read"]
+
+
+def test_what_is_not_there_is_named(hub, change):
+    """A misspelt repository, a commit it has not got, and a split it has not got."""
+    change("data.sft.source", "trl-lib/Capibara")
+    refused(hub("llmrl.prepare", "sft"), "trl-lib/Capibara@e235e84", "no such data set", "HF_TOKEN=…")
+    refused(hub("llmrl.prepare", "sft", HF_TOKEN=TOKEN), "no such data set", "your token may not read it")
+    change("data.sft.source", "trl-lib/Capybara")
+    change("data.sft.revision", OLDER)
+    refused(hub("llmrl.prepare", "sft"), "trl-lib/Capybara@066c50a", "no such commit", "`make pin`")
+    change("data.sft.revision", f"{COMMIT}\n    split: train_sft")
+    refused(hub("llmrl.prepare", "sft"), "has no split 'train_sft', but train, test")
+
+
+def test_a_private_repository(hub, server, project):
+    """A token of the environment or .env opens it, goes to the Hub alone, and is written nowhere."""
+    repository = server.repositories["datasets/trl-lib/Capybara"]
+    repository.token = TOKEN
+    refused(hub("llmrl.prepare", "sft"), "no such data set", "or it is private", "HF_TOKEN=…")
+    refused(hub("llmrl.prepare", "sft", HF_TOKEN="hf_other"), "your token may not read it")
+    repository.gated = True
+    refused(hub("llmrl.prepare", "sft"), "is gated: ask for access at", "/datasets/trl-lib/Capybara", "HF_TOKEN=…")
+    refused(hub("llmrl.prepare", "sft", HF_TOKEN="hf_other"), "is gated, and your token has no access")
+    assert 180 == prepared(hub, "sft", HF_TOKEN=TOKEN)[2]["rows"]["read"]
+    (project / ".env").write_text(f"HF_TOKEN={TOKEN}\nHF_HOME={hub.home}/of-env\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    done = subprocess.run(
+        (sys.executable, "-m", "llmrl.prepare", "sft"),
+        cwd=project,
+        env=environment | {"HF_ENDPOINT": server.endpoint},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+    assert list((hub.home / "of-env/hub").glob("datasets--trl-lib--Capybara"))
+    assert {None} == server.to_the_store
+    written = [path for folder in (project, hub.home) for path in folder.rglob("*") if path.is_file()]
+    assert [project / ".env"] == [path for path in written if TOKEN.encode() in path.read_bytes()]
+
+
+def test_a_token_that_cannot_be_sent_is_not_shown(hub):
+    """A token with a stray character, which the client refuses with the token in its text."""
+    refused(hub("llmrl.prepare", "sft", HF_TOKEN=f"{TOKEN}é"), "trl-lib/Capybara@e235e84")
+    refused(hub("llmrl.prepare", "sft", HF_TOKEN=f"{TOKEN}\x01"), "trl-lib/Capybara@e235e84")
+
+
+def test_without_a_network(hub, server):
+    """With a filled cache nothing is asked for; with an empty one a line says what is missing."""
+    refused(
+        hub("llmrl.prepare", "sft", HF_HUB_OFFLINE="1"), "not in the Hub's cache", "HF_HUB_OFFLINE", "with a network"
+    )
+    unreachable = hub("llmrl.prepare", "sft", HF_ENDPOINT="http://127.0.0.1:9")
+    refused(unreachable, "the connection to http://127.0.0.1:9 failed", "check network")
+    online = prepared(hub, "sft")
+    asked = len(server.asked)
+    assert online == prepared(hub, "sft", HF_HUB_OFFLINE="1")
+    assert online == prepared(hub, "sft", HF_ENDPOINT="http://127.0.0.1:9")
+    assert online == prepared(hub, "sft")
+    assert asked == len(server.asked)
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_of_the_hub(hub, server, project, change):
+    """The base model is made of the safetensors, config and tokenizer of the commit; pickles and code stay there."""
+    tiny = {path.name: path.read_bytes() for path in (project / "models/tiny").iterdir()}
+    others = ("pytorch_model.bin", "modeling_tiny.py", "onnx/model.json", "consolidated.safetensors", "README.md")
+    files = tiny | {path: path.encode() for path in others}
+    server.repositories["models/some/tiny"] = hub_server.Repository({COMMIT: files}, token=TOKEN)
+    assert 0 == hub("llmrl.base").returncode
+    builtin = {path.name: path.read_bytes() for path in (project / "models/base").iterdir()}
+    change("model.source", "some/tiny")
+    change("model.revision", COMMIT)
+    done = hub("llmrl.base", HF_TOKEN=TOKEN)
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+    assert builtin == {path.name: path.read_bytes() for path in (project / "models/base").iterdir()}
+    wanted = {path for path in tiny if path.endswith((".json", ".safetensors", ".jinja"))}
+    fetched = {path.name for path in hub.home.rglob(f"snapshots/{COMMIT}/*")}
+    assert wanted <= fetched <= wanted | {"README.md"}
+    assert not list((project / "models").glob(".*"))
+    del files["model.safetensors"]
+    server.repositories["models/some/tiny"] = hub_server.Repository({OLDER: files})
+    change("model.revision", OLDER)
+    refused(hub("llmrl.base"), "some/tiny@066c50a has no weights as model.safetensors", "pytorch_model.bin")
+    assert builtin == {path.name: path.read_bytes() for path in (project / "models/base").iterdir()}
+
+
+# --- nothing of the Hub ----------------------------------------------------------------------------------------------
+
+GUARD = """
+import socket, sys
+
+def refuse(*arguments, **_):
+    with open({path!r}, "a") as file:
+        print(sys.argv, arguments, file=file)
+    raise OSError("no network here")
+
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+"""
+
+
+def test_the_default_needs_no_network(project, tmp_path_factory):
+    """Built-in data and model are made without a single attempt to reach anything, though nobody forbids it."""
+    apart = tmp_path_factory.mktemp("guard")
+    (apart / "sitecustomize.py").write_text(GUARD.format(path=str(apart / "attempts")))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment |= {"PYTHONPATH": str(apart), "HF_HOME": str(apart / "home"), "OMP_NUM_THREADS": "1"}
+    for command in (*(("llmrl.prepare", name) for name in sections.DATA_SETS), ("llmrl.base",), ("llmrl.pin",)):
+        subprocess.run((sys.executable, "-m", *command), cwd=project, env=environment, check=True, capture_output=True)
+    assert not (apart / "attempts").exists()
+    assert not (apart / "home/hub").exists()
+    attempt = "import socket; socket.create_connection(('127.0.0.1', 9))"  # the guard does see one
+    subprocess.run((sys.executable, "-c", attempt), env=environment, check=False, capture_output=True)
+    assert (apart / "attempts").exists()
