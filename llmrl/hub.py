@@ -186,6 +186,8 @@ def reason(error: BaseException, kind: str, name: str) -> str:
             return f"the {what} has no longer all its files (404); see {page}."
         case errors.HfHubHTTPError():
             return refused(error.response, page)
+        case UnicodeEncodeError() | httpx.LocalProtocolError():  # their texts show the token
+            return "the token (HF_TOKEN) has a character in it that no token has; copy it anew."
         case httpx.TransportError() | ConnectionError() | TimeoutError():
             return (
                 f"the connection to {constants.ENDPOINT} failed ({type(error).__name__}): check network, proxy and "

@@ -63,11 +63,13 @@ class Rows:
             if self.read % CHUNK == 0:
                 self.progress.rows(self.part.source, self.read)
             try:
-                yield self.shaped(where, row)
-                self.kept += 1
+                shaped = self.shaped(where, row)
             except data.DefectiveError as reason:
                 self.dropped[str(reason)] += 1
                 self.examples.setdefault(str(reason), where)
+                continue
+            self.kept += 1
+            yield shaped
 
     def shaped(self, where: str, row: data.Row) -> data.Row:
         """A row in its one shape. Raises DefectiveError where it cannot be used, InputError where columns are wrong."""
