@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from llmrl import arithmetic, raw, splits
+from llmrl import arithmetic, raw
 from llmrl.errors import InputError
 from llmrl.progress import Progress
 from llmrl.sections import Part, of_hub
@@ -79,7 +79,7 @@ class Hub:
     """A repository of the Hub at a commit. A file is downloaded when its rows are wanted."""
 
     def __init__(self, part: Part, progress: Progress) -> None:
-        from llmrl import hub
+        from llmrl import hub, splits
 
         self.repository = hub.Repository("dataset", part.source, part.revision, progress)
         paths, card = self.repository.paths(), self.repository.card()
