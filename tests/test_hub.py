@@ -14,6 +14,7 @@ import hub_files
 import hub_server
 import pyarrow.parquet as pq
 import pytest
+from no_network import NoNetwork
 
 from llmrl import checks, data, sections
 
@@ -377,28 +378,28 @@ def test_a_model_of_the_hub(hub, server, project, change):
 
 # --- nothing of the Hub ----------------------------------------------------------------------------------------------
 
-GUARD = """
-import socket, sys
-
-def refuse(*arguments, **_):
-    with open({path!r}, "a") as file:
-        print(sys.argv, arguments, file=file)
-    raise OSError("no network here")
-
-socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
-"""
-
 
 def test_the_default_needs_no_network(project, tmp_path_factory):
-    """Built-in data and model are made without a single attempt to reach anything, though nobody forbids it."""
-    apart = tmp_path_factory.mktemp("guard")
-    (apart / "sitecustomize.py").write_text(GUARD.format(path=str(apart / "attempts")))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    environment |= {"PYTHONPATH": str(apart), "HF_HOME": str(apart / "home"), "OMP_NUM_THREADS": "1"}
-    for command in (*(("llmrl.prepare", name) for name in sections.DATA_SETS), ("llmrl.base",), ("llmrl.pin",)):
-        subprocess.run((sys.executable, "-m", *command), cwd=project, env=environment, check=True, capture_output=True)
-    assert not (apart / "attempts").exists()
-    assert not (apart / "home/hub").exists()
-    attempt = "import socket; socket.create_connection(('127.0.0.1', 9))"  # the guard does see one
-    subprocess.run((sys.executable, "-c", attempt), env=environment, check=False, capture_output=True)
-    assert (apart / "attempts").exists()
+    """Built-in data and model are made without the Hub's client, or an attempt to reach anything."""
+    guard = NoNetwork(tmp_path_factory.mktemp("guard"))
+
+    def run(code: str) -> list[str]:
+        """The modules that matter which the code has loaded."""
+        asked = f"import sys\n{code}\nprint(*{{'huggingface_hub', 'httpx', 'llmrl.hub'}} & set(sys.modules))"
+        command = (sys.executable, "-c", asked)
+        return subprocess.check_output(command, cwd=project, env=guard.environment, text=True).split()
+
+    for name in sections.DATA_SETS:
+        assert [] == run(f"from llmrl import prepare; prepare.main({name!r})")
+    assert [] == run("from llmrl import pin; pin.pin()")
+    assert "llmrl.hub" not in run("from llmrl import base; base.main()")  # transformers itself has the client
+    assert not guard.attempts.exists()
+    assert not (guard.home / "hub").exists()
+
+
+def test_the_guard_sees_an_attempt(tmp_path):
+    """What the tests of the default rely on."""
+    guard = NoNetwork(tmp_path)
+    attempt = "import socket; socket.create_connection(('127.0.0.1', 9))"
+    done = subprocess.run((sys.executable, "-c", attempt), env=guard.environment, check=False, capture_output=True)
+    assert (1, True) == (done.returncode, guard.attempts.exists())

@@ -9,18 +9,29 @@ from pathlib import Path
 
 import pytest
 from clone import STAGES, Clone, micro_clone
+from no_network import NoNetwork
 from ruamel.yaml import YAML
 
+TOKEN = "hf_" + "verysecret" * 3
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The micro experiment, committed and run once."""
+def guard(tmp_path_factory: pytest.TempPathFactory) -> NoNetwork:
+    """What keeps the first `dvc repro` from reaching anything."""
+    return NoNetwork(tmp_path_factory.mktemp("guard"))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory, guard: NoNetwork) -> Clone:
+    """The micro experiment, committed and run once, with a token and without a network."""
     clone = micro_clone(tmp_path_factory.mktemp("pipeline") / "clone")
+    usual = clone.environment
+    clone.environment = guard.environment | {"PATH": usual["PATH"], "HF_TOKEN": TOKEN}
     assert ["base", "prepare", "prepare", "prepare", "dpo", "grpo", "reward", "sft"] == sorted(
         clone.stages("dvc", "repro"), key=lambda name: (name in STAGES, name)
     )
+    clone.environment = usual
     clone.commit("the micro experiment")
     return clone
 
@@ -31,6 +42,20 @@ def unchanged(clone: Clone):
     yield clone
     clone.run("git", "checkout", "-q", ".")
     clone.run("dvc", "checkout", "-q")
+
+
+@pytest.mark.usefixtures("clone")
+def test_nothing_is_reached_for(guard: NoNetwork) -> None:
+    """No stage of the built-in sources tries to reach the Hub or anything else."""
+    assert not guard.attempts.exists(), guard.attempts.read_text()
+    assert not (guard.home / "hub").exists()
+
+
+def test_a_token_is_left_nowhere(clone: Clone, guard: NoNetwork) -> None:
+    """The token that all stages had in their environment is in no file: no log, run folder, figure or model."""
+    written = [file for folder in (clone.folder, guard.home) for file in folder.rglob("*") if file.is_file()]
+    assert {"events.log", "run.json", "metrics.json", "provenance.json"} <= {file.name for file in written}
+    assert [] == [file for file in written if TOKEN.encode() in file.read_bytes()]
 
 
 @pytest.mark.parametrize("stage", STAGES)
