@@ -29,7 +29,6 @@ huggingface_hub.utils.disable_progress_bars()
 # A model's own code is never run, and weights that are pickles never read.
 MODEL_FILES = re.compile(r"[\w.-]+\.(json|jinja|model|txt)")
 WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
-BLOCK = 2**20
 
 
 class Repository:
@@ -79,24 +78,20 @@ class Repository:
 
     def checked(self, file: Path, path: str) -> str:
         """The sha256 of a downloaded file. Raises InputError, and deletes it, where it is not what the Hub has."""
-        sha256 = hashlib.sha256()
-        blob = hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
         with file.open("rb") as opened:
-            while block := opened.read(BLOCK):
-                sha256.update(block)
-                blob.update(block)
+            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
         # The cache names a file by the Hub's hash: of large files their sha256, of others git's. Where the file
         # system has no links, it does not.
-        expected = file.readlink().name if file.is_symlink() else ""
-        found = {64: sha256.hexdigest(), 40: blob.hexdigest()}.get(len(expected))
-        if found not in (None, expected):
+        expected = file.readlink().name if file.is_symlink() else sha256
+        found = git(file.read_bytes()) if len(expected) == 40 else sha256
+        if found != expected:
             file.resolve().unlink()
             file.unlink()
             raise InputError(
                 f"{self}/{path}: what was downloaded is not what the Hub has (hash {found[:12]}…, not "
                 f"{expected[:12]}…). It is deleted from the cache; run this again."
             )
-        return sha256.hexdigest()
+        return sha256
 
     def meter(self, path: str) -> type:
         """What the client reports the bytes of a download to, in place of a bar of its own."""
@@ -140,6 +135,11 @@ def model(name: str, revision: str | None, folder: Path) -> None:
         folder.mkdir(parents=True)
         for path in wanted:
             (folder / path).symlink_to(repository.file(path).absolute())
+
+
+def git(content: bytes) -> str:
+    """What git calls a file of this content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def newest(kind: str, name: str, revision: str | None) -> str:
@@ -192,6 +192,11 @@ def reason(error: BaseException, kind: str, name: str) -> str:
             return (
                 f"the connection to {constants.ENDPOINT} failed ({type(error).__name__}): check network, proxy and "
                 "HF_ENDPOINT, and run this again; what is in the cache stays there."
+            )
+        case RuntimeError() if "CAS Client Error" in str(error):  # Xet, the Hub's store of large files
+            return (
+                f"the Hub's store failed ({shown(error)}): check network and proxy, and run this again; with "
+                "HF_HUB_DISABLE_XET=1 the files come another way."
             )
         case OSError() if "Consistency check failed" in str(error):
             return "a file came incomplete; run this again."

@@ -6,6 +6,12 @@
     GET                                                     as ETag; of large ones to a store that may not see the token
     GET   /store/<sha256>                                   a large file, or a Range of it
 
+or, with `xet`, as most repositories are kept now, from a store of chunks:
+
+    GET   /xet-token                                        where that is, and a token for it alone
+    GET   /v1/reconstructions/<hash>                        which chunks make a file, and where they are
+    GET   /chunks/<hash>                                    them
+
 Models are at the same paths without `datasets`. `fail` has it answer as it does when something is wrong.
 """
 
@@ -20,6 +26,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 PAGE = 3  # files
+CHUNK = 2**16  # bytes
+OF_XET = "a token of the store's own"
 LARGE = (".parquet", ".safetensors", ".bin")  # what is stored apart
 PATH = re.compile(r"/(?:api/)?(datasets/|models/)?(.+?)/(tree|revision|resolve|resolve-cache)/([^/]+)(?:/(.+))?")
 
@@ -47,6 +55,7 @@ class Server:
         self.asked: list[str] = []
         self.failures: dict[str, str] = {}  # by what is asked for: tree, resolve, store or revision
         self.to_the_store: set[str | None] = set()  # tokens it was shown
+        self.xet = False
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": self}))
         threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
@@ -55,9 +64,9 @@ class Server:
         return f"http://127.0.0.1:{self.http.server_port}"
 
     @property
-    def store(self) -> str:
-        """Another host to the client: no token may go there."""
-        return f"http://localhost:{self.http.server_port}/store"
+    def elsewhere(self) -> str:
+        """Another host to the client: no token of the Hub's may go there."""
+        return f"http://localhost:{self.http.server_port}"
 
     def close(self) -> None:
         self.http.shutdown()
@@ -77,6 +86,13 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def packed(content: bytes) -> bytes:
+    """A file as chunks of Xet: version, size as sent, compression (none), size, and the bytes."""
+    pieces = [content[start : start + CHUNK] for start in range(0, len(content), CHUNK)]
+    sizes = [len(piece).to_bytes(3, "little") for piece in pieces]
+    return b"".join(b"\0" + size + b"\0" + size + piece for size, piece in zip(sizes, pieces, strict=True))
+
+
 class Handler(BaseHTTPRequestHandler):
     """One request."""
 
@@ -88,8 +104,13 @@ class Handler(BaseHTTPRequestHandler):
         self.hub.asked.append(f"{self.command} {path}")
         if path == "/api/agent-harnesses":  # the client's list of what may be running it; it keeps that for a day
             return self.json({"standardEnvVars": [], "harnesses": {}})
-        if path.startswith("/store/"):
-            return self.stored(path.removeprefix("/store/"))
+        if path == "/xet-token":
+            store = {"X-Xet-Cas-Url": self.hub.endpoint, "X-Xet-Access-Token": OF_XET}
+            return self.answer(200, b"{}", store | {"X-Xet-Token-Expiration": str(2**40)})
+        if match := re.fullmatch("/(store|v1/reconstructions|chunks)/(.+)", path):
+            self.hub.to_the_store.add(self.headers.get("Authorization"))
+            content = self.content(match[2])
+            return {"store": self.stored, "chunks": self.chunks}.get(match[1], self.reconstruction)(content)
         found = PATH.fullmatch(path) or PATH.fullmatch(f"{path}/revision/main")
         if not found:
             return self.answer(404)
@@ -134,7 +155,12 @@ class Handler(BaseHTTPRequestHandler):
         """Where a file is, or the file."""
         if file.endswith(LARGE):
             headers = {"X-Linked-Etag": f'"{sha256(content)}"', "X-Linked-Size": str(len(content))}
-            headers |= {"X-Repo-Commit": commit, "Location": f"{self.hub.store}/{sha256(content)}?signature=abc"}
+            headers |= {
+                "X-Repo-Commit": commit,
+                "Location": f"{self.hub.elsewhere}/store/{sha256(content)}?signature=abc",
+            }
+            if self.hub.xet:
+                headers |= {"X-Xet-Hash": sha256(content), "X-Xet-Refresh-Route": f"{self.hub.endpoint}/xet-token"}
             self.answer(302, headers=headers)
         elif what == "resolve":
             kind = "" if path.startswith("/datasets/") else "models/"
@@ -143,16 +169,32 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer(200, content, {"X-Repo-Commit": commit, "ETag": f'"{sha1(content)}"'})
 
-    def stored(self, name: str) -> None:
-        """A large file, or what is asked of it."""
-        self.hub.to_the_store.add(self.headers.get("Authorization"))
+    def content(self, name: str) -> bytes:
+        """The file of this sha256."""
         contents = (
             content
             for one in self.hub.repositories.values()
             for files in one.commits.values()
             for content in files.values()
         )
-        content = next(content for content in contents if sha256(content) == name)
+        return next(content for content in contents if sha256(content) == name)
+
+    def reconstruction(self, content: bytes) -> None:
+        """All chunks of the file, in one piece."""
+        name, chunks, sent = sha256(content), -(-len(content) // CHUNK), len(packed(content))
+        every, url = {"range": {"start": 0, "end": chunks}}, f"{self.hub.elsewhere}/chunks/{name}"
+        piece = every | {"url": url, "url_range": {"start": 0, "end": sent - 1}}
+        terms = [every | {"hash": name, "unpacked_length": len(content)}]
+        self.json({"offset_into_first_range": 0, "terms": terms, "fetch_info": {name: [piece]}})
+
+    def chunks(self, content: bytes) -> None:
+        if self.hub.failures.get("store") == "altered":
+            content = content[:-1] + b"!"
+        sent = packed(content)
+        self.answer(206, sent, {"Content-Range": f"bytes 0-{len(sent) - 1}/{len(sent)}"})
+
+    def stored(self, content: bytes) -> None:
+        """A large file, or what is asked of it."""
         if self.failed("store", content):
             return
         start = int((re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")) or [0, 0])[1])

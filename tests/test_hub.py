@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import hub_files
@@ -16,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from no_network import NoNetwork
 
-from llmrl import checks, data, sections
+from llmrl import checks, data, prepare, progress, sections
 
 COMMIT = "e235e846458bff3398a88aed812347f7f0756520"
 OLDER = "066c50a88d4e14cefc056e31111db2dba17f6c68"
@@ -53,12 +58,15 @@ def hub(project, change, server, tmp_path_factory):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
     environment |= {"HF_ENDPOINT": server.endpoint, "HF_HOME": str(apart / "home"), "PYTHONPATH": str(apart)}
 
-    def run(module: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        module: str, *arguments: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             (sys.executable, "-m", module, *arguments),
             cwd=project,
             env=environment | {"OMP_NUM_THREADS": "1"} | settings,
-            capture_output=True,
+            stdout=stdout,
+            stderr=stderr,
             text=True,
             check=False,
         )
@@ -109,6 +117,22 @@ def test_data_of_the_hub(hub, server, name):
     prepared(hub, name, HF_HOME=str(hub.home.parent / "another"))
 
     assert first == {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_data_from_xet(hub, server):
+    """The store of chunks gives the same rows, is not shown the user's token, and its faults are noticed."""
+    server.xet = True
+    server.fail("store", "altered")
+    refused(
+        hub("llmrl.prepare", "sft", HF_TOKEN=TOKEN), "data/train-00000-of-00002.parquet: what was downloaded is not"
+    )
+    server.failures.clear()
+    stored = prepared(hub, "sft", HF_TOKEN=TOKEN)
+    assert any("GET /chunks/" in asked for asked in server.asked)
+    assert not any("GET /store/" in asked for asked in server.asked)
+    assert {None, f"Bearer {hub_server.OF_XET}"} == server.to_the_store
+    server.xet = False
+    assert stored == prepared(hub, "sft", HF_HOME=str(hub.home.parent / "another"))
 
 
 def test_the_test_split_is_never_trained_on(hub):
@@ -374,6 +398,46 @@ def test_a_model_of_the_hub(hub, server, project, change):
     change("model.revision", OLDER)
     refused(hub("llmrl.base"), "some/tiny@066c50a has no weights as model.safetensors", "pytorch_model.bin")
     assert builtin == {path.name: path.read_bytes() for path in (project / "models/base").iterdir()}
+
+
+# --- what is shown ---------------------------------------------------------------------------------------------------
+
+
+def test_a_terminal_shows_a_bar(hub):
+    """The file that is downloaded and how much of it, on one line that is gone at the end."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    done = hub("llmrl.prepare", "sft", stdout=its, stderr=its)
+    os.close(its)
+    shown = b""
+    with contextlib.suppress(OSError):  # its end
+        while some := os.read(ours, 2**16):
+            shown += some
+    os.close(ours)
+    assert 0 == done.returncode
+    said = re.sub(r"\x1b\[[\d;?]*\w", "", shown.decode())
+    assert re.search(r"data/sft: trl-lib/Capybara data/t\S+\.parquet .* 0\.0 MB of 0\.0 MB", said)
+
+
+def test_a_log_shows_a_line_now_and_then(change, monkeypatch, capsys):
+    """What is read, and what is downloaded, with the time between two lines."""
+    change("data.sft.source", "raw")
+    change("data.sft.rows", "null")
+    Path("data/raw/sft/a.jsonl").write_bytes(lines({"prompt": f"{n}?", "completion": "yes"} for n in range(5500)))
+    prepare.main("sft")
+    assert "" == capsys.readouterr().out
+    monkeypatch.setattr(progress, "LINE_EVERY", 0)
+    prepare.main("sft")
+    expected = [f"data/sft: raw: {number},000 rows read" for number in range(1, 6)]
+    assert expected == capsys.readouterr().out.splitlines()
+    monkeypatch.setattr(progress, "LINE_EVERY", 60)
+    shown = progress.Progress("models/base")
+    shown.said -= 59
+    shown.received("some/model model.safetensors", 10_000_000, 270_000_000)
+    shown.said -= 2
+    shown.received("some/model model.safetensors", 20_000_000, 270_000_000)
+    shown.received("some/model model.safetensors", 30_000_000, 270_000_000)
+    assert "models/base: some/model model.safetensors: 20.0 MB of 270.0 MB\n" == capsys.readouterr().out
 
 
 # --- nothing of the Hub ----------------------------------------------------------------------------------------------
