@@ -32,8 +32,12 @@ class Files:
 def files(paths: list[str], card: dict[str, Any], part: Part) -> Files:
     """The files that `part` names by its subset and split. Raises InputError, with what there is, where it has none."""
     splits = found(paths, card, part.subset)
+    if not splits:
+        held = [path for path in paths if path not in ("README.md", ".gitattributes")] or ["nothing"]
+        some = ", ".join(held[:5]) + (", …" if len(held) > 5 else "")
+        raise InputError(f"has no {', '.join(raw.READERS)} file in it (but {some}); use another data set.")
     if part.split not in splits:
-        there = ", ".join(splits) or "no file of rows"
+        there = ", ".join(splits)
         raise InputError(f"has no split {part.split!r}, but {there}: name another as `split` in params.yaml.")
     # train_sft's tests are test_sft, validation_sft, …
     twins = [part.split.replace("train", kind) if "train" in part.split else kind for kind in TESTS]
@@ -49,7 +53,10 @@ def found(paths: list[str], card: dict[str, Any], subset: str | None) -> Splits:
     """The files of each split of a subset, as README.md has it, or by their names."""
     configs = {str(config["config_name"]): config for config in card.get("configs") or []}
     if not configs:
-        return named([path for path in paths if not subset or path.startswith(f"{subset}/")])
+        below = [path for path in paths if not subset or path.startswith(f"{subset}/")]
+        if subset and not below:
+            raise InputError(f"has no subset {subset!r}: README.md names none, and no folder is called so.")
+        return named(below)
     if subset is None:
         marked = [name for name, config in configs.items() if config.get("default") or len(configs) == 1]
         subset = "default" if "default" in configs else next(iter(marked), None)

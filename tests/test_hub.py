@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from no_network import NoNetwork
 
-from llmrl import checks, data, prepare, progress, sections
+from llmrl import checks, data, prepare, progress, sections, splits
 
 COMMIT = "e235e846458bff3398a88aed812347f7f0756520"
 OLDER = "066c50a88d4e14cefc056e31111db2dba17f6c68"
@@ -194,6 +194,71 @@ def test_subsets_columns_and_other_files(hub, server, change):
     assert ["hard/train.csv", "hard/validation.csv"] == list(hard[2]["sources"][0]["files"])
     change("data.prompts.subset", "herd")
     refused(hub("llmrl.prepare", "prompts"), "has no subset 'herd': name one of easy, hard")
+
+
+LISTED = {
+    "configs": [
+        {
+            "config_name": "default",
+            "data_files": [{"split": "train_sft", "path": ["a/*", "b/**"]}, {"split": "test_sft", "path": "a/t-*.csv"}],
+        }
+    ]
+}
+TWO = {"configs": [{"config_name": "en", "data_dir": "en", "default": True}, {"config_name": "de", "data_dir": "de"}]}
+# Files, the head of README.md, what params.yaml says, and the files that are trained on and those of the tests.
+SPLITS = {
+    "by name": (["train.csv", "test.csv", "notes.txt"], {}, {}, (["train.csv"], ["test.csv"])),
+    "by folder": (["dev/a.jsonl", "training/b.jsonl"], {}, {}, (["training/b.jsonl"], ["dev/a.jsonl"])),
+    "shards": (
+        ["train-00000-of-00002.parquet", "train-00001-of-00002-abc1.parquet", "validation-00000-of-00001.parquet"],
+        {},
+        {},
+        (["train-00000-of-00002.parquet", "train-00001-of-00002-abc1.parquet"], ["validation-00000-of-00001.parquet"]),
+    ),
+    "another split": (
+        ["train_sft-00000-of-00001.parquet", "test_sft-00000-of-00001.parquet", "test_gen-00000-of-00001.parquet"],
+        {},
+        {"split": "train_sft"},
+        (["train_sft-00000-of-00001.parquet"], ["test_sft-00000-of-00001.parquet"]),
+    ),
+    "no word in the name": (["a.jsonl", "b.jsonl"], {}, {}, (["a.jsonl", "b.jsonl"], [])),
+    "a subset's folder": (["one/a.csv", "two/a.csv"], {}, {"subset": "two"}, (["two/a.csv"], [])),
+    "patterns": (
+        ["a/t-1.csv", "a/u.csv", "b/c/d.csv"],
+        LISTED,
+        {"split": "train_sft"},
+        (["a/u.csv", "b/c/d.csv"], ["a/t-1.csv"]),
+    ),
+    "the marked subset": (["en/train.csv", "de/train.csv"], TWO, {}, (["en/train.csv"], [])),
+    "the named subset": (
+        ["en/train.csv", "de/train.csv", "de/test.csv"],
+        TWO,
+        {"subset": "de"},
+        (["de/train.csv"], ["de/test.csv"]),
+    ),
+}
+
+
+@pytest.mark.parametrize(("paths", "card", "named", "expected"), SPLITS.values(), ids=SPLITS)
+def test_which_files_are_trained_on(paths, card, named, expected):
+    """Splits are those of README.md's head, or go by the names of files; what a test split has is never trained on."""
+    found = splits.files(paths, card, sections.Part("some/set", COMMIT, **named))
+    assert expected == (found.training, found.tests)
+
+
+def test_files_of_no_rows(hub, server, change):
+    """A repository without README.md works; one with nothing that can be read says what it has."""
+    server.repositories["datasets/some/bare"] = bare = hub_server.Repository({COMMIT: {}})
+    change("data.sft.source", "some/bare")
+    bare.commits[COMMIT] = {"a.jsonl": lines({"prompt": f"What of {n}?", "completion": "yes"} for n in range(50))}
+    assert 50 == prepared(hub, "sft")[2]["rows"]["read"]
+    bare.commits = {OLDER: {"script.py": b"raise Exception", "rows.arrow": b"rows"}}
+    change("data.sft.revision", OLDER)
+    refused(
+        hub("llmrl.prepare", "sft"),
+        "some/bare@066c50a: has no .jsonl, .parquet, .csv file in it",
+        "(but rows.arrow, script.py)",
+    )
 
 
 def test_a_mixture(hub, change):
