@@ -253,7 +253,9 @@ def test_files_of_no_rows(hub, server, change):
     bare.commits[COMMIT] = {"a.jsonl": lines({"prompt": f"What of {n}?", "completion": "yes"} for n in range(50))}
     assert 50 == prepared(hub, "sft")[2]["rows"]["read"]
     bare.commits = {OLDER: {"script.py": b"raise Exception", "rows.arrow": b"rows"}}
-    change("data.sft.revision", OLDER)
+    change("data.sft.revision", f"{OLDER}\n    subset: easy")
+    refused(hub("llmrl.prepare", "sft"), "some/bare@066c50a: has no subset 'easy'")
+    change("data.sft.subset", "null")
     refused(
         hub("llmrl.prepare", "sft"),
         "some/bare@066c50a: has no .jsonl, .parquet, .csv file in it",
