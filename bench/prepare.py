@@ -3,7 +3,7 @@
     so many rows of conversations in one Parquet file, ten times as many in ten such files, so many, …
 
 Each is prepared by a process of its own, `python -m llmrl.prepare sft`, with no limit of rows. Prints the medians over
-pairs of the ratios of wall time and of peak resident memory. Needs no more than Python; it works on a copy.
+pairs of the ratios of wall time and of peak resident memory. It works on a copy.
 """
 
 from __future__ import annotations
