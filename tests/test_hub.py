@@ -19,6 +19,7 @@ import hub_files
 import hub_server
 import pyarrow.parquet as pq
 import pytest
+from clone import micro_clone
 from no_network import NoNetwork
 
 from llmrl import checks, data, prepare, progress, sections, splits
@@ -300,7 +301,7 @@ def test_a_commit_is_required(hub, change):
 def test_pin(hub, server, project, change):
     """`make pin` writes the commits that are missing, and changes nothing else."""
     server.repositories["models/Qwen/Qwen2.5-0.5B"] = hub_server.Repository({OLDER: {}, COMMIT: {}})
-    old = hub_server.Repository({OLDER: {}, COMMIT: {}}, branches={"v1": OLDER})
+    old = hub_server.Repository({OLDER: {}, COMMIT: {}}, branches={"v1": OLDER}, token=TOKEN)
     server.repositories["datasets/trl-lib/DeepMath-103K"] = old
     change("model.source", "Qwen/Qwen2.5-0.5B   # a base model")
     change("model.revision", "null   # of the model")
@@ -313,7 +314,9 @@ def test_pin(hub, server, project, change):
     change("data.prompts.revision", "'v1' # a tag")
     before = (project / "params.yaml").read_text(encoding="utf-8")
 
-    done = hub("llmrl.pin")
+    refused(hub("llmrl.pin"), "no such data set at", "trl-lib/DeepMath-103K")
+    assert before == (project / "params.yaml").read_text(encoding="utf-8")
+    done = hub("llmrl.pin", HF_TOKEN=TOKEN)
 
     assert (0, "") == (done.returncode, done.stderr)
     assert f"data.prompts: trl-lib/DeepMath-103K at {OLDER}" in done.stdout
@@ -416,6 +419,27 @@ def test_a_private_repository(hub, server, project):
     assert {None} == server.to_the_store
     written = [path for folder in (project, hub.home) for path in folder.rglob("*") if path.is_file()]
     assert [project / ".env"] == [path for path in written if TOKEN.encode() in path.read_bytes()]
+
+
+def test_dvc_knows_a_commit(server, tmp_path):
+    """Under DVC the commit is a dependency: another one is prepared anew, the same one is not; the token is nowhere."""
+    server.repositories["datasets/trl-lib/Capybara"] = hub_server.Repository(
+        {OLDER: hub_files.capybara(train=60), COMMIT: hub_files.capybara()}, token=TOKEN
+    )
+    clone = micro_clone(tmp_path / "clone")
+    clone.environment |= {"HF_ENDPOINT": server.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}
+    clone.environment["HF_HUB_OFFLINE"] = "0"
+    source = {"source": "trl-lib/Capybara", "rows": None, "eval_rows": None}
+    for commit, ran in ((COMMIT, ["prepare"]), (COMMIT, []), (OLDER, ["prepare"])):
+        clone.params(data={"sft": source | {"revision": commit}, "eval_share": 0.5})
+        assert ran == clone.stages("dvc", "repro", "data/dvc.yaml:prepare@sft")
+    report = json.loads((clone.folder / "data/sft/source.json").read_text())
+    assert (OLDER, 120) == (report["sources"][0]["revision"], report["rows"]["read"])
+    asked = len(server.asked)
+    clone.params(data={"sft": source | {"revision": COMMIT}})
+    assert [] == clone.stages("dvc", "repro", "data/dvc.yaml:prepare@sft")  # it lies in DVC's cache
+    assert asked == len(server.asked)
+    assert [] == [file for file in tmp_path.rglob("*") if file.is_file() and TOKEN.encode() in file.read_bytes()]
 
 
 def test_a_token_that_cannot_be_sent_is_not_shown(hub):
