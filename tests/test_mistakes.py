@@ -15,7 +15,7 @@ from llmrl.errors import InputError
 # The setting and the text it is given (which may go on with further lines), and what the message must say of it.
 SETTINGS = {
     # Names that are unknown, misspelt or misplaced.
-    "misspelt section": ("run.verbosity", "normal\ndpoo: {}", ["dpoo is not a setting. Did you mean dpo?"]),
+    "misspelt section": ("run.grace", "20\ndpoo: {}", ["dpoo is not a setting. Did you mean dpo?"]),
     "misspelt key": ("dpo.beta", "0.1\n  bta: 0.3", ["dpo.bta (now 0.3) is not a setting. Did you mean dpo.beta?"]),
     "misspelt own key": ("train.seed", "1\n  micro_batsh: 3", ["Did you mean train.micro_batch?"]),
     "misspelt key of a data set": ("data.sft.source", "raw\n    rowz: 3", ["data.sft.rowz", "Did you mean data.sft.rows?"]),
@@ -85,7 +85,7 @@ SETTINGS = {
     "negative grace": ("run.grace", "-1", ["run.grace: -1 is less than 0."]),
     "checkpoints in a stage": ("sft.init", "models/base\n  save_steps: 10", ["sft.save_steps", "run.save_steps decides it"]),
     # Combinations.
-    "two sizes of one thing": ("grpo.init", "models/dpo\n  steps_per_generation: 1\n  generation_batch_size: 64", ["grpo.steps_per_generation and generation_batch_size say the same"]),
+    "two sizes of one thing": ("grpo.init", "models/dpo\n  generation_batch_size: 64\n  steps_per_generation: 1", ["grpo.steps_per_generation and generation_batch_size say the same"]),
     "batch no multiple": ("train.micro_batch", "5", ["train.batch: 16 sequences", "no multiple of micro_batch, 5"]),
     "stage's batch no multiple": ("dpo.init", "models/sft\n  batch: 24", ["dpo.batch: 24", "micro_batch, 16"]),
     "groups do not fill": ("grpo.num_generations", "6", ["grpo.num_generations: groups of 6", "a batch of 64"]),

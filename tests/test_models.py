@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from llmrl import base, models
+from llmrl import base, models, repository
 from llmrl.errors import InputError
 
 TINY = Path(__file__).parent.parent / "models/tiny"
@@ -60,16 +60,25 @@ def test_ids_agree(made: Path) -> None:
         assert tokenizer.eos_token_id == found["eos_token_id"]
 
 
-def no_template(source: Path) -> None:
-    (source / "chat_template.jinja").unlink()
+def no_simple_template(source: Path) -> None:
+    (source / "chat_template.jinja").write_text(
+        "{% for m in messages | reverse %}{{ m['content'] }}<|im_end|>{% endfor %}"
+    )
 
 
-def no_marks(source: Path) -> None:
+def dated_template(source: Path) -> None:
+    (source / "chat_template.jinja").write_text("{{ strftime_now('%d %b %Y') }}")
+
+
+def nothing_ends_a_turn(source: Path) -> None:
     template = source / "chat_template.jinja"
-    template.write_text(template.read_text().replace("{%- generation %}", "").replace("{%- endgeneration %}", ""))
+    template.write_text(template.read_text().replace("+ '<|im_end|>' }}", "}}"))
 
 
-def pad_is_end(source: Path) -> None:
+def no_token_to_pad_with(source: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        text = (source / name).read_text()
+        (source / name).write_text(text.replace("<|endoftext|>", "<|novel|>"))
     config = json.loads((source / "tokenizer_config.json").read_text())
     edit(source / "tokenizer_config.json", pad_token=config["eos_token"])
 
@@ -93,9 +102,10 @@ def no_config(source: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (no_template, "has no chat template"),
-        (no_marks, "{% generation %}"),
-        (pad_is_end, "pad token"),
+        (no_simple_template, "{% generation %}"),
+        (dated_template, "the day's date"),
+        (nothing_ends_a_turn, "never learn to stop"),
+        (no_token_to_pad_with, "pad token"),
         (too_few_embeddings, "more than the model's 100"),
         (wrong_kind, "a model …ForCausalLM is needed"),
         (no_weights, "has no weights"),
@@ -158,6 +168,6 @@ def test_digest_of_a_folder(tmp_path: Path) -> None:
         folder = tmp_path / f"{name}{content}"
         folder.mkdir()
         (folder / name).write_text(content)
-        digests.add(models.digest(folder))
+        digests.add(repository.digest(folder))
 
     assert 3 == len(digests)
