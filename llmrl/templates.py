@@ -46,9 +46,9 @@ TURNS = """\
 {{- %(header)s }}
 {%%- endif %%}
 """
-# Turns with tools stay the original's: they are not trained on here.
+# Conversations with tools stay the original's: they are not trained on here.
 TOOLS = """\
-{%%- if tools or messages | selectattr('role', 'equalto', 'tool') | list %%}
+{%%- if tools or messages | selectattr('tool_calls') | list or messages | selectattr('role', 'equalto', 'tool') | list %%}
 %s
 {%%- else %%}
 %s
@@ -110,7 +110,7 @@ def marked(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
 
     Raises InputError where there is none to be had.
     """
-    from trl.chat_template_utils import get_training_chat_template
+    from trl.chat_template_utils import get_training_chat_template, has_generation_markers
 
     template = tokenizer.chat_template
     if isinstance(template, dict):  # several, by name
@@ -120,7 +120,8 @@ def marked(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
     try:
         return get_training_chat_template(tokenizer) or template
     except (ValueError, TypeError, TemplateError):
-        pass  # none that TRL knows
+        if has_generation_markers(template):  # only a conversation with tools is not as TRL wants it
+            return template
     if "strftime_now" in template:
         raise InputError(
             f"{source}: its chat template writes the day's date, so that no two days would train alike; "
@@ -189,7 +190,7 @@ def read(tokenizer: PreTrainedTokenizerBase) -> Form | None:
         lead=before_said.removeprefix(header),
         end=after_said[: min(ends)],
         rest=after_said[min(ends) :],
-        trims=" spaced " not in (written(tokenizer, [message("user", " spaced ")]) or ""),
+        trims="\tspaced\t" not in (written(tokenizer, [message("user", "\tspaced\t")]) or ""),
     )
     template = form.template()
     for turns in conversations(with_system=bool(has_system)):
