@@ -48,7 +48,8 @@ TURNS = """\
 """
 # Conversations with tools stay the original's: they are not trained on here.
 TOOLS = """\
-{%%- if tools or messages | selectattr('tool_calls') | list or messages | selectattr('role', 'equalto', 'tool') | list %%}
+{%%- if tools or messages | selectattr('tool_calls') | list
+        or messages | selectattr('role', 'equalto', 'tool') | list %%}
 %s
 {%%- else %%}
 %s

@@ -240,22 +240,6 @@ def test_a_pad_token_in_an_embedding_to_spare() -> None:
                 base.complete(tokenizer, len(tokenizer), "here")
 
 
-def test_the_size_of_a_nested_config(architecture: str, made: Path, tmp_path: Path) -> None:
-    """A model whose config holds another for its text is measured, and set right, by that one."""
-    if architecture != "llama":
-        pytest.skip("one is enough")
-    folder = Path(shutil.copytree(made, tmp_path / "nested"))
-    config = json.loads((folder / "config.json").read_text())
-    nested = {"architectures": config["architectures"], "text_config": config | {"eos_token_id": 0}}
-    (folder / "config.json").write_text(json.dumps(nested))
-    out = tmp_path / "out"
-    out.mkdir()
-    base.make(str(folder), out)
-    found = json.loads((out / "config.json").read_text())
-
-    assert found["eos_token_id"] == found["text_config"]["eos_token_id"] != 0
-
-
 # --- all four stages -------------------------------------------------------------------------------------------------
 
 

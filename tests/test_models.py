@@ -60,6 +60,19 @@ def test_ids_agree(made: Path) -> None:
         assert tokenizer.eos_token_id == found["eos_token_id"]
 
 
+def test_a_config_that_holds_another(made: Path, tmp_path: Path) -> None:
+    """A model whose config holds another for its text is measured, and set right, by that one."""
+    config = json.loads((made / "config.json").read_text())
+    nested = {"architectures": config["architectures"], "text_config": config | {"eos_token_id": 0}}
+    (made / "config.json").write_text(json.dumps(nested))
+    out = tmp_path / "out"
+    out.mkdir()
+    base.make(str(made), out)
+    found = json.loads((out / "config.json").read_text())
+
+    assert config["eos_token_id"] == found["eos_token_id"] == found["text_config"]["eos_token_id"]
+
+
 def no_simple_template(source: Path) -> None:
     (source / "chat_template.jinja").write_text(
         "{% for m in messages | reverse %}{{ m['content'] }}<|im_end|>{% endfor %}"
