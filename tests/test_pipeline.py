@@ -61,7 +61,7 @@ def test_product(clone: Clone, stage: str) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     provenance = json.loads((folder / "provenance.json").read_text())
 
-    assert {"settings", "inputs", "versions", "device"} == set(provenance)
+    assert {"settings", "inputs", "code", "versions", "device"} == set(provenance)
     assert sorted(provenance["inputs"]) == sorted(
         {
             "sft": ["models/base", "data/sft", "data/prompts/eval.parquet"],
