@@ -33,12 +33,16 @@ PADDING = (
 PASSING = ("is_local", "local_files_only", "name_or_path")
 
 
-def make(source: str, out: Path) -> None:
-    """Write the base model into the folder `out`. Raises InputError where it cannot be trained on."""
+def make(source: str, out: Path) -> str:
+    """Write the base model into the folder `out`, and tell what was made of its tokenizer.
+
+    Raises InputError where it cannot be trained on.
+    """
     models.check_kind(source, "ForCausalLM", "model.source")
     config = json.loads((Path(source) / "config.json").read_text())
     text_config = config.get("text_config", config)  # a model of text and images holds another for each
     tokenizer = models.load_tokenizer(source)
+    before = tokenizer.chat_template
     complete(tokenizer, text_config["vocab_size"], source)
     ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     for one in (config, text_config):
@@ -51,6 +55,13 @@ def make(source: str, out: Path) -> None:
     settings = out / "tokenizer_config.json"
     kept = {name: value for name, value in json.loads(settings.read_text()).items() if name not in PASSING}
     settings.write_text(json.dumps(kept, indent=2) + "\n")
+    template = "given generation marks" if before else "none, so it was given one"
+    if tokenizer.chat_template == before:
+        template = "as it came"
+    return (
+        f"models/base: {config['architectures'][0]}; chat template: {template}; "
+        f"a turn ends with {tokenizer.eos_token}, padding is {tokenizer.pad_token}"
+    )
 
 
 def complete(tokenizer: transformers.PreTrainedTokenizerBase, size: int, source: str) -> None:
@@ -91,9 +102,10 @@ def main() -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        make(SOURCES[name], unfinished)
+        made = make(SOURCES[name], unfinished)
         shutil.rmtree(out, ignore_errors=True)
         unfinished.rename(out)
+        print(made)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

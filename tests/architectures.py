@@ -2,7 +2,7 @@
 
     qwen2    Qwen2.5-0.5B     a template without marks; ends a text, and pads, with <|endoftext|>
     llama    SmolLM2-135M     no template, no pad token; its only named token is <|endoftext|>
-    gemma    Gemma            a template without marks and without system turns; a vocabulary of 256,000
+    gemma    Gemma            a template without marks and without system turns; in no profile, so of few tokens
 
 The words of the tokenizers are learned here, from the built-in task.
 """
@@ -56,7 +56,7 @@ GEMMA = {
 }
 ARCHITECTURES = ("qwen2", "llama", "gemma")
 PROFILE = {"qwen2": "qwen2.5-0.5b", "llama": "smollm2-135m", "gemma": "smollm2-135m"}
-VOCABULARY = {"qwen2": 151_936, "llama": 49_152, "gemma": 256_000}
+VOCABULARY = {"qwen2": 151_936, "llama": 49_152, "gemma": 1_024}
 
 
 def make(architecture: str, folder: Path) -> None:

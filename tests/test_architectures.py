@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import math
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import architectures
@@ -12,7 +16,7 @@ import torch
 import transformers
 from clone import ROOT, STAGES, Clone, micro, micro_clone
 
-from llmrl import base, models, templates
+from llmrl import base, checks, data, hardware, models, params, sample, templates, training
 from llmrl.errors import InputError
 
 CONVERSATION = [
@@ -243,16 +247,65 @@ def test_a_pad_token_in_an_embedding_to_spare() -> None:
 # --- all four stages -------------------------------------------------------------------------------------------------
 
 
+def experiment(architecture: str, clone: Clone) -> None:
+    """Make params.yaml the architecture's profile, with a few steps on the built-in task."""
+    shutil.copy(ROOT / f"profiles/{architectures.PROFILE[architecture]}.yaml", clone.folder / "params.yaml")
+    micro(clone)
+    here = {"source": "builtin:arithmetic", "revision": None}
+    sets = checks.read(clone.folder / "params.yaml")["data"]
+    clone.params(
+        model={"source": "raw", "revision": None},
+        data={name: sets[name] | here for name in ("sft", "preference", "prompts")},
+    )
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone that has its data sets, and nothing else yet."""
+    clone = micro_clone(tmp_path_factory.mktemp("prepared") / "clone")
+    for name in ("sft", "preference", "prompts"):
+        clone.run("python", "-m", "llmrl.prepare", name)
+    return clone
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_few_steps(
+    architecture: str, made: Path, stage: str, prepared: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each stage's own trainer, with the profile's settings, trains the model; the sample shows where the loss ends."""
+    experiment(architecture, prepared)
+    few = {"batch": 2, "micro_batch": 2, "max_steps": 2, "eval_strategy": "no"}  # the large vocabularies cost
+    prepared.params(**{stage: few})
+    prepared.params(grpo={"num_generations": 2, "max_completion_length": 4, "rewards": {"reward_model": 100.0}})
+    monkeypatch.chdir(prepared.folder)
+    settings = params.stage(stage)
+    settings = replace(settings, own=replace(settings.own, init=str(made), reward_model=str(made)))
+    script = importlib.import_module(f"stages.{stage}").STAGE
+    tokenizer = models.load_tokenizer(str(made))
+    if stage == "grpo":  # most of a large vocabulary has no words here: all answers would be one, and so their rewards
+        unlearned = list(range(len(tokenizer), architectures.VOCABULARY[architecture]))
+        settings.trl["generation_kwargs"] = {"suppress_tokens": unlearned}
+    rows, held_out, _ = data.load(Path(script.data), tokenizer, None)
+    machine = hardware.detect("fp32", 1)
+    trainer = script.trainer(training.Run(settings, machine, tokenizer, rows, held_out, tmp_path), str(made))
+    before = {name: weights.detach().clone() for name, weights in trainer.model.named_parameters()}
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    read = sample.text(trainer, tokenizer)
+
+    assert [] == [name for name, weights in trainer.model.named_parameters() if not weights.isfinite().all()]
+    assert settings.trl["max_steps"] == len(losses)
+    assert all(map(math.isfinite, losses))
+    assert any(not weights.equal(before[name]) for name, weights in trainer.model.named_parameters())
+    assert {"sft": 1, "dpo": 2}.get(stage, 0) == len(re.findall(rf"{re.escape(ENDS[architecture])}\n?⟧", read))
+
+
 @pytest.fixture(scope="module")
 def clone(architecture: str, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The architecture's profile, of a few steps, on the built-in task, run once by `dvc repro`."""
     clone = micro_clone(tmp_path_factory.mktemp(f"{architecture}-stages") / "clone")
-    shutil.copy(ROOT / f"profiles/{architectures.PROFILE[architecture]}.yaml", clone.folder / "params.yaml")
-    micro(clone)
-    here = {"source": "builtin:arithmetic", "revision": None, "rows": 64, "eval_rows": 8}
+    experiment(architecture, clone)
     clone.params(
-        model={"source": "raw", "revision": None},
-        data={"sft": here, "preference": here, "prompts": here},
         train={"lr": 0.01},
         sft={"max_steps": 30, "eval_steps": 30},
         answers={"batch": 16},
