@@ -126,13 +126,13 @@ def marked(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
     if "strftime_now" in template:
         raise InputError(
             f"{source}: its chat template writes the day's date, so that no two days would train alike; "
-            f"put one without into {source}/chat_template.jinja."
+            "put one without into models/raw/chat_template.jinja (docs/models.md)."
         )
     if (form := read(tokenizer)) is None:
         raise InputError(
             f"{source}: its chat template has no {{% generation %}} … {{% endgeneration %}} around the assistant's "
             "text, so that the loss could not be limited to answers, and it is not simple enough to have them put in; "
-            f"put them into {source}/chat_template.jinja."
+            "put them into models/raw/chat_template.jinja (docs/models.md)."
         )
     return TOOLS % (template, form.template()) if "tools" in template else form.template()
 
@@ -150,8 +150,8 @@ def usual(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
             return template
     if not tokenizer.eos_token:
         raise InputError(
-            f"{source}: its tokenizer has neither a chat template nor an eos_token that could end a turn; "
-            f"add one as {source}/chat_template.jinja, or set eos_token in {source}/tokenizer_config.json."
+            f"{source}: its tokenizer has neither a chat template nor an eos_token that could end a turn; add one as "
+            "models/raw/chat_template.jinja, or set eos_token in tokenizer_config.json there (docs/models.md)."
         )
     start = tokenizer.bos_token if tokenizer.bos_token not in (None, tokenizer.eos_token) else ""
     return plain(start, tokenizer.eos_token).template()
@@ -233,6 +233,6 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
     if not texts or texts[-1] not in tokenizer.get_added_vocab():
         raise InputError(
             f"{source}: its chat template encloses no token that ends the assistant's turn in {{% generation %}} … "
-            "{% endgeneration %}, so that the model would never learn to stop; enclose it."
+            "{% endgeneration %}, so that the model would never learn to stop; enclose it (docs/models.md)."
         )
     return texts[-1]

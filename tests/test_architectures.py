@@ -244,6 +244,25 @@ def test_a_pad_token_in_an_embedding_to_spare() -> None:
                 base.complete(tokenizer, len(tokenizer), "here")
 
 
+def test_nothing_to_end_a_turn_with() -> None:
+    """A tokenizer with neither a template nor a token that could end a turn is refused."""
+    tokenizer = architectures.learned(transformers.GPT2Tokenizer, [], **dict.fromkeys(("unk_token",), "<unk>"))
+    tokenizer.eos_token = None
+
+    with pytest.raises(InputError, match=r"^here: its tokenizer has neither a chat template nor an eos_token"):
+        base.complete(tokenizer, 1000, "here")
+
+
+def test_a_refused_conversation_is_one_message(tokenizer: transformers.PreTrainedTokenizerBase) -> None:
+    """Data with a turn that the template refuses stops a stage with what to do about it."""
+    tokenizer.chat_template = TEMPLATES["Mistral"]
+    tokenizer.chat_template = templates.marked(tokenizer, "here")
+    rows = {"messages": [[{"role": "system", "content": "Be brief."}, *CONVERSATION]]}
+
+    with pytest.raises(InputError, match=r"refuses a conversation of the data: this chat template has no system turn"):
+        data.lengths(rows, tokenizer)
+
+
 # --- all four stages -------------------------------------------------------------------------------------------------
 
 

@@ -61,6 +61,39 @@ def test_the_chain(profile: str) -> None:
     assert "models/reward" == tree["grpo"]["reward_model"]
 
 
+def described(profile: str) -> dict[str, str]:
+    """What README's table says of a profile, from its file: each row's cell."""
+    tree = checks.check(ROOT / f"profiles/{profile}.yaml")
+    sets = {name: tree["data"][name] for name in ("sft", "preference", "prompts")}
+    cells = {"model": tree["model"]["source"]}
+    for name, what in {"sft": "conversations", "preference": "pairs", "prompts": "prompts"}.items():
+        rows, source = sets[name]["rows"], sets[name]["source"]
+        cells[what] = f"{'all' if rows is None else f'{rows:,}'} of {source}, {sets[name]['eval_rows']} held out"
+    for stage in STAGES:
+        settings = params.stage(stage, ROOT / f"profiles/{profile}.yaml")
+        steps, batch = settings.trl["max_steps"], settings.own.batch
+        if stage == "grpo":
+            tokens = [settings.own.max_prompt_length, settings.trl["max_completion_length"]]
+        else:
+            tokens = [settings.trl["max_length"]] * (1 if stage == "sft" else 2)
+        unit = {"sft": "conversations", "grpo": "completions"}.get(stage, "pairs")
+        total = steps * batch * sum(tokens) / 1e6
+        cells[stage] = f"{steps} steps, {steps * batch:,} {unit}, {total:.1f} M tokens"
+    return cells
+
+
+def test_readme_has_the_profiles() -> None:
+    """README's table says what the profiles' files do."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Profiles\n")[1].split("\n## ")[0]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line[:1] == "|"]
+    head, rows = lines[0], {line[0]: line[1:] for line in lines[2:]}
+    said = {profile: {name: rows[name][column] for name in rows} for column, profile in enumerate(head[1:])}
+
+    assert set(PROFILES) == set(said)
+    for profile in PROFILES:
+        assert described(profile).items() <= said[profile].items()
+
+
 # --- make profile ----------------------------------------------------------------------------------------------------
 
 
