@@ -87,7 +87,7 @@ SETTINGS = {
     "negative grace": ("run.grace", "-1", ["run.grace: -1 is less than 0."]),
     "checkpoints in a stage": ("sft.init", "models/base\n  save_steps: 10", ["sft.save_steps", "run.save_steps decides it"]),
     # Combinations.
-    "two sizes of one thing": ("grpo.init", "models/dpo\n  generation_batch_size: 64\n  steps_per_generation: 1", ["grpo.steps_per_generation and generation_batch_size say the same"]),
+    "two sizes of one thing": ("grpo.init", "models/dpo\n  steps_per_generation: 1\n  generation_batch_size: 64", ["grpo.steps_per_generation and generation_batch_size say the same"]),
     "batch no multiple": ("train.micro_batch", "5", ["train.batch: 16 sequences", "no multiple of micro_batch, 5"]),
     "stage's batch no multiple": ("dpo.init", "models/sft\n  batch: 24", ["dpo.batch: 24", "micro_batch, 16"]),
     "groups do not fill": ("grpo.num_generations", "6", ["grpo.num_generations: groups of 6", "a batch of 64"]),
@@ -119,7 +119,7 @@ def test_a_mistake_in_the_settings_is_named(project, change, name, text, said):
     line = int(re.match(r"params\.yaml:(\d+): ", message)[1])
     lines = (project / "params.yaml").read_text(encoding="utf-8").splitlines()
     # A broken file is noticed where it cannot go on; a combination is wrong in either of its settings.
-    if not re.search("not YAML|no multiple", message):
+    if not re.search("not YAML|no multiple|say the same", message):
         flawed = text.splitlines()[-1].strip()
         assert flawed.partition(":")[0] in lines[line - 1]
 
@@ -297,6 +297,7 @@ def test_a_mistake_about_models_is_named(project, change, python, changes, spoil
     """A stage refuses what it cannot start from, with one message, before it trains."""
     change("data.sft.rows", "50")
     change("data.prompts.source", "raw")
+    (project / "data/dvc.lock").unlink()  # it has recorded others
     (project / "data/raw/prompts/a.jsonl").write_text("".join(line(prompt=f"{number}?") for number in range(60)))
     for arguments in (("-m", "llmrl.base"), ("-m", "llmrl.prepare", "sft"), ("-m", "llmrl.prepare", "prompts")):
         assert 0 == python(*arguments).returncode
