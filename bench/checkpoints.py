@@ -2,8 +2,8 @@
 
 SFT of a model with the architecture of SmolLM2-135M and random weights, in float32 on the CPU: once without
 checkpoints, once with one at the default interval; a checkpoint is 1.6 GB. Prints the ratio of the wall times of the
-training loops and, for a run that was killed, the seconds from its new start to its first new step. Needs some 20
-minutes, a quiet machine, and a repository in which `dvc repro` has run.
+training loops, the seconds that one checkpoint took and, for a run that was killed, the seconds from its new start to
+its first new step. Needs some 20 minutes, a quiet machine, and a repository in which `dvc repro` has run.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,13 @@ def loop(folder: Path, steps: int, save_steps: int | str) -> float:
     return next(line["train_runtime"] for line in logged(folder) if "train_runtime" in line)
 
 
+def longest(folder: Path) -> float:
+    """By how many seconds a step took longer than the median: that after which a checkpoint was written."""
+    times = [line["seconds"] for line in logged(folder) if "loss" in line]
+    gaps = [after - before for before, after in pairwise(times)]
+    return max(gaps) - statistics.median(gaps)
+
+
 def restart(folder: Path) -> float:
     """Seconds from the start of a run that continues to the first step it logs."""
     settings(folder, 8, 3)
@@ -107,8 +116,10 @@ def main() -> None:
         print(f"restart to the first new step: {restart(folder):.1f} s", flush=True)
         without = loop(folder, steps, NEVER)
         print(f"{steps} steps without checkpoints: {without:.1f} s", flush=True)
+        print(f"  where a step took up to {longest(folder):.1f} s longer than the median", flush=True)
         kept = loop(folder, steps, interval)
         print(f"with checkpoints every {interval}: {kept:.1f} s, ratio {kept / without:.3f}", flush=True)
+        print(f"  where one took {longest(folder):.1f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Where a run resumes from: .llmrl/checkpoints/<stage>/<key>/ of the main repository.
 
     step-40/     a checkpoint of TRL's trainer, and what it leaves out (resume.json)
-    trained/     the trained model (model/), until dvc.lock has recorded the stage
+    trained/     the trained model (model/), until DVC has recorded the stage
     unfinished/  where these are written; nothing in it counts
 
 The key is a digest of all that decides the stage's bytes, so that no other experiment picks a checkpoint up, and the
@@ -28,7 +28,7 @@ from llmrl import locks, repository
 
 STATE = "resume.json"
 ABANDONED = 3  # experiments that were never finished and keep their checkpoints, the last ones worked at
-POLL = 0.2  # seconds between two looks at dvc.lock
+POLL = 0.2  # seconds between two looks at what DVC has recorded
 
 
 def all_of_them() -> Path:
@@ -125,28 +125,36 @@ def state(kept: Path) -> dict[str, Any]:
 
 
 def clean() -> None:
-    """Remove what is not needed: what dvc.lock has recorded, and all but the last few abandoned experiments."""
-    product = repository.recorded()
+    """Remove what is not needed: what DVC has recorded, and all but the last few abandoned experiments."""
     left = 0
     for folder in sorted(all_of_them().glob("*/*/"), key=lambda path: path.stat().st_mtime, reverse=True):
         left += 1
-        if left > ABANDONED or is_recorded(folder, product):
+        if left > ABANDONED or is_recorded(folder):
             left -= remove(folder)
 
 
-def is_recorded(folder: Path, products: dict[Path, str]) -> bool:
-    """Whether DVC has recorded what the stage made, and kept it, so that it needs no checkpoint any more."""
-    trained = folder / "trained"
-    product = products.get(Path("models") / folder.parent.name)
-    return (trained / STATE).exists() and product == state(trained)["product"] and in_cache(folder.parent.name)
+def is_recorded(folder: Path) -> bool:
+    """Whether DVC knows what the stage made and can bring it back, so that it needs no checkpoint any more.
 
-
-def in_cache(stage: str) -> bool:
-    """Whether DVC's cache has a stage's products: it records also what it has failed to put there."""
+    DVC's run cache is asked, which has a stage just before dvc.lock does: a dvc.lock may go with its temporary checkout
+    in the same moment. And DVC's cache, as it records also what it has failed to put there.
+    """
+    if not (folder / "trained" / STATE).exists():
+        return False
+    product = state(folder / "trained")["product"]
     from dvc.repo import Repo  # costs a third of a second, and is rarely asked
+    from dvc_data.hashfile import check, load
+    from dvc_data.hashfile.hash_info import HashInfo
 
-    with Repo() as repo:
-        return not any(out.use_cache and out.changed_cache() for out in repo.stage.load_one(name=stage).outs)
+    with Repo(str(folder.parents[3])) as repo:
+        runs = (path for path in Path(repo.stage_cache.cache_dir).glob("*/*/*") if path.is_file())
+        try:
+            if not any(product.encode() in path.read_bytes() for path in runs):
+                return False
+            check(repo.cache.local, load(repo.cache.local, HashInfo("md5", product)), check_hash=False)
+        except FileNotFoundError:
+            return False
+    return True
 
 
 def remove(folder: Path) -> bool:
@@ -174,10 +182,11 @@ def clean_when_recorded(folder: Path, pid: int) -> None:
 
 def wait(folder: Path, pid: int) -> None:
     """Remove the folder once it is recorded; give up when the DVC process has ended."""
+    os.chdir(folder.parents[3])  # a temporary checkout may be removed first
     removed = False
     while not removed:
         alive = psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-        removed = is_recorded(folder, repository.recorded()) and remove(folder)
+        removed = is_recorded(folder) and remove(folder)
         if not alive:
             return
         time.sleep(POLL)

@@ -84,8 +84,9 @@ def experiment(place: Path, stage: str) -> Iterator[None]:
                 stack.enter_context(held(of(place), myself(stage)))
                 break
             except TakenError as taken:
-                # One whose DVC is gone is about to end.
-                if psutil.pid_exists(taken.holder.get("dvc") or 0) or platform.node() != taken.holder.get("machine"):
+                dvc, machine = taken.holder.get("dvc"), taken.holder.get("machine")
+                orphan = dvc is not None and machine == platform.node() and not psutil.pid_exists(dvc)
+                if not orphan:  # which is about to end
                     raise InputError(
                         f"This very experiment is being run: {shown(taken.holder)}. Wait for it, or end that process."
                     ) from None

@@ -118,7 +118,7 @@ def test_a_temporary_checkout_goes_on(clone, undisturbed) -> None:
     dvc.communicate()
     assert "resumed   from step" in clone.run("dvc", "exp", "run", "--temp", "-n", "elsewhere", "sft")
     until(lambda: not any(clone.folder.glob(CHECKPOINTS)))
-    clone.run("dvc", "exp", "apply", "elsewhere")
+    clone.run("dvc", "get", ".", "models/sft", "--rev", "elsewhere", "-o", "models/sft")
     assert undisturbed[1] == weights(clone)
 
 
@@ -126,8 +126,9 @@ def test_started_twice(clone) -> None:
     """The second of two equal runs refuses, naming the process."""
     first = start(clone, sys.executable, "-m", "stages.sft")
     until(exists(clone, "runs/*"))
+    first.send_signal(signal.SIGSTOP)  # or it might end before the second begins
     said = clone.run("python", "-m", "stages.sft", check=False)
-    first.terminate()
+    first.kill()
     first.communicate()
 
     assert f"This very experiment is being run: sft, process {first.pid}, since" in said
