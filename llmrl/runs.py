@@ -4,6 +4,7 @@ run.json          run id, stage, settings, versions, git commit, DVC experiment,
 console.log       what the terminal showed
 events.log        its phases, and what libraries logged, with times
 metrics.jsonl     every figure of every logged step, with time and memory
+prompts.parquet   GRPO with a pass_rate: the answers that each prompt was judged by
 answers_*.parquet every answer to the held-out prompts
 completions/      GRPO: the completions of each logged step with each reward
 events.out.…      TensorBoard

@@ -63,6 +63,13 @@ SETTINGS = {
     "no rows": ("data.sft.rows", "0", ["data.sft.rows: 0 is less than 1."]),
     "negative held-out rows": ("data.sft.eval_rows", "-1", ["data.sft.eval_rows: -1 is less than 1."]),
     "endless rows": ("data.sft.rows", "null", ["data.sft.rows is missing: a built-in task has no end."]),
+    "no share": ("run.min_signal", "10", ["run.min_signal: 10 is not between 0 and 1."]),
+    "no patience": ("run.patience", "0", ["run.patience: 0 is less than 1."]),
+    "range upside down": ("grpo.pass_rate", "[0.9, 0.1]", ["grpo.pass_rate: [0.9, 0.1]", "as in [0.1, 0.9]"]),
+    "range of one": ("grpo.pass_rate", "[0.9]", ["grpo.pass_rate: [0.9]", "as in [0.1, 0.9]"]),
+    "range in percent": ("grpo.pass_rate", "[10, 90]", ["grpo.pass_rate: [10, 90]", "as in [0.1, 0.9]"]),
+    "range that is a number": ("grpo.pass_rate", "0.5", ["grpo.pass_rate: 0.5 is a number, not a list or null."]),
+    "judged by one answer": ("grpo.pass_samples", "1", ["grpo.pass_samples: 1 is less than 2."]),
     # Values that are one of a few.
     "unknown precision": ("train.precision", "fp8", ['train.precision: "fp8" is none of auto, fp32, bf16, fp16.']),
     "misspelt schedule": ("train.lr_scheduler_type", "cosin", ["is none of linear, cosine", "Did you mean cosine?"]),
