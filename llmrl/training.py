@@ -196,8 +196,9 @@ class Work:
 
         settings, folder, store = self.run.settings, self.folder, self.store
         with folder.phase("loading the model"):
-            (folder.path / "completions").mkdir()  # GRPO's, which its trainer writes where it writes its checkpoints
-            (store.unfinished / "completions").symlink_to(folder.path / "completions")
+            if self.stage.name == "grpo":  # its trainer writes completions where it writes checkpoints
+                (folder.path / "completions").mkdir()
+                (store.unfinished / "completions").symlink_to(folder.path / "completions")
             trainer = self.trainer(replace(self.run, output_dir=store.unfinished), settings.own.init)
         if self.stage.choose:
             self.figures.counts |= self.stage.choose(trainer, self.run, store, folder)
@@ -217,14 +218,15 @@ class Work:
         with self.stop.after_step():
             with folder.phase("training", spinner=False):
                 trainer.train(resume_from_checkpoint=resumed and str(resumed))
-            if (steps := trainer.state.global_step) >= trainer.state.max_steps:
+            steps, last = trainer.state.global_step, trainer.state.max_steps
+            if steps == last:
                 with folder.phase("saving"):
                     written = store.unfinished / "trained"
                     models.save(trainer.model, settings.own.init, written / "model", made_by)
                     product = repository.digest(written / "model")
                     store.keep(written, "trained", measured() | {"steps": steps, "product": product})
-        if not store.trained.exists():
-            raise RuntimeError(f"stopped at step {steps} of {trainer.state.max_steps}")
+            elif not self.stop.asked:
+                raise RuntimeError(f"stopped at step {steps} of {last}")
         store.limit(0)
 
     def finish(self) -> None:

@@ -4,8 +4,10 @@ and what would be right.
 # ruff: noqa: E501 - a mistake is a line of a table
 
 import json
+import os
 import re
-import time
+import resource
+import shutil
 
 import pytest
 
@@ -254,11 +256,74 @@ def test_rewards_that_are_no_python_are_named(project, python):
     refused(python, ("-m", "llmrl.params"), ["llmrl/rewards.py:1: expected ':'"])
 
 
-def refused(python, arguments, said):
-    """Require that a process ends with status 2 and these words, without a traceback."""
-    started = time.monotonic()
+def classifier(project):
+    """A folder that holds a reward model, by what its config says."""
+    shutil.copytree(project / "models/tiny", project / "models/judge")
+    path = project / "models/judge/config.json"
+    config = json.loads(path.read_text()) | {"architectures": ["Qwen2ForSequenceClassification"]}
+    path.write_text(json.dumps(config), encoding="utf-8")
+
+
+def cut(project):
+    """The base model's weights cut short."""
+    os.truncate(project / "models/base/model.safetensors", 1000)
+
+
+def own_code(project):
+    """A base model that brings its own code."""
+    path = project / "models/base/config.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoModel": "mine.Mine"}}), encoding="utf-8"
+    )
+
+
+def no_weights(project):
+    (project / "models/base/model.safetensors").rename(project / "models/base/pytorch_model.bin")
+
+
+def nothing(_):
+    """Leave the project as it is."""
+
+
+# The settings changed, what happened to the files, the stage, and what the message must say.
+MODELS = {
+    "a model that is not there": ({"sft.init": "models/nowhere"}, nothing, "sft", ["models/nowhere is not a model's folder", "`dvc repro` makes what is missing"]),
+    "a reward model for a policy": ({"sft.init": "models/judge"}, classifier, "sft", ["params.yaml: sft.init: models/judge holds a Qwen2ForSequenceClassification", "…ForCausalLM is needed here"]),
+    "a policy for a reward model": ({"grpo.init": "models/base", "grpo.reward_model": "models/base"}, nothing, "grpo", ["params.yaml: grpo.reward_model: models/base holds a Qwen2ForCausalLM", "…ForSequenceClassification is needed"]),
+    "weights cut short": ({}, cut, "sft", ["models/base/model.safetensors is missing or not whole", "`dvc checkout models/base`"]),
+    "weights that are a pickle": ({}, no_weights, "sft", ["models/base has no weights (*.safetensors)"]),
+    "a model with code of its own": ({}, own_code, "sft", ["models/base brings its own code", "which is never run"]),
+    "a precision the chip lacks": ({"train.precision": "fp16"}, nothing, "sft", ["params.yaml: precision: fp16 is not to be had on CPU", "auto gives fp32"]),
+    "rows that are all too long": ({"sft.max_length": "4"}, nothing, "sft", ["data/sft/train.parquet: none of its 50 rows is at most 4 tokens long", "max_length"]),
+    "accuracy without solutions": ({"grpo.init": "models/base", "grpo.reward_model": "models/judge"}, classifier, "grpo", ["grpo.rewards.accuracy in params.yaml needs solutions, and no row of data/prompts has one"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "spoil", "stage", "said"), MODELS.values(), ids=MODELS)
+def test_a_mistake_about_models_is_named(project, change, python, changes, spoil, stage, said):
+    """A stage refuses what it cannot start from, with one message, before it trains."""
+    change("data.sft.rows", "50")
+    change("data.prompts.source", "raw")
+    (project / "data/raw/prompts/a.jsonl").write_text("".join(line(prompt=f"{number}?") for number in range(60)))
+    for arguments in (("-m", "llmrl.base"), ("-m", "llmrl.prepare", "sft"), ("-m", "llmrl.prepare", "prompts")):
+        assert 0 == python(*arguments).returncode
+    for name, value in changes.items():
+        change(name, value)
+    spoil(project)
+    refused(python, ("-m", f"stages.{stage}"), said, seconds=10, printed=True)
+    assert not (project / "models" / stage).exists()
+
+
+def refused(python, arguments, said, seconds=3, printed=False):
+    """Require that a process ends with status 2 and these words, without a traceback, in so many seconds of a core."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = python(*arguments)
-    print(f"{time.monotonic() - started:.2f} s: {done.stderr}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{took:.2f} s: {done.stderr}")
+    assert seconds > took
+    if printed:  # the plan, say, stands above
+        done.stdout = ""
     assert (2, "") == (done.returncode, done.stdout)
     assert "Traceback" not in done.stderr
     for part in said:

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from llmrl import base, models
+from llmrl import base, models, repository
 from llmrl.errors import InputError
 
 TINY = Path(__file__).parent.parent / "models/tiny"
@@ -158,6 +158,6 @@ def test_digest_of_a_folder(tmp_path: Path) -> None:
         folder = tmp_path / f"{name}{content}"
         folder.mkdir()
         (folder / name).write_text(content)
-        digests.add(models.digest(folder))
+        digests.add(repository.digest(folder))
 
     assert 3 == len(digests)

@@ -61,7 +61,7 @@ def test_product(clone: Clone, stage: str) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     provenance = json.loads((folder / "provenance.json").read_text())
 
-    assert {"settings", "inputs", "versions", "device"} == set(provenance)
+    assert {"settings", "inputs", "code", "versions", "device"} == set(provenance)
     assert sorted(provenance["inputs"]) == sorted(
         {
             "sft": ["models/base", "data/sft", "data/prompts/eval.parquet"],
@@ -213,13 +213,27 @@ def test_rewards_rerun_grpo_alone(unchanged: Clone) -> None:
     assert ["grpo"] == unchanged.stages("dvc", "repro", "--dry")
 
 
+def test_a_reward_that_fails_stops_the_stage(unchanged: Clone) -> None:
+    """A reward that gives no number is named with step, row and value, and the old product stays as it is."""
+    before = (unchanged.folder / "models/grpo/model.safetensors").read_bytes()
+    with (unchanged.folder / "llmrl/rewards.py").open("a") as file:
+        file.write("\n\ndef mine(completions, **_):\n    return [float('nan')] * len(completions)\n")
+    unchanged.params(grpo={"rewards": {"mine": 1.0}})
+    said = unchanged.run(sys.executable, "-m", "stages.grpo", check=False)
+
+    assert re.search(r"grpo: step 1: the reward mine returned nan, in row 0 \(prompt '.+', completion '", said)
+    assert "Traceback" not in said
+    assert before == (unchanged.folder / "models/grpo/model.safetensors").read_bytes()
+
+
 def test_a_diverged_training_is_no_success(unchanged: Clone) -> None:
-    """A training whose figures are not finite stops with what to change, and leaves the old product as it is."""
+    """A training that is not finite any more stops with what to change, and leaves the old product as it is."""
     before = (unchanged.folder / "models/reward/model.safetensors").read_bytes()
     unchanged.params(reward={"lr_scale": 1e30})
     said = unchanged.run(sys.executable, "-m", "stages.reward", check=False)
 
-    assert "reward: the training diverged" in said
+    assert re.search(r"reward: the (loss|gradient) of step \d is not finite \(.+\), first in the row '", said)
+    assert "Lower train.lr or reward.lr_scale in params.yaml" in said
     assert "Traceback" not in said
     assert before == (unchanged.folder / "models/reward/model.safetensors").read_bytes()
 
