@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from clone import Clone, micro_clone
 
+HELD_OUT = "data/prompts/eval.parquet"
 CHECKPOINTS = ".llmrl/checkpoints/grpo"
 GRPO = (sys.executable, "-m", "stages.grpo")
 
@@ -48,9 +49,9 @@ def trained(clone: Clone) -> tuple[bytes, dict, dict]:
 
 
 def practised(record: dict) -> set[str]:
-    """The prompts that a run trained on."""
+    """The prompts that a run trained on, and those it evaluated TRL's way."""
     files = (record["folder"] / "completions").glob("*.parquet")
-    return {prompt for file in files for prompt in pq.read_table(file)["prompt"].to_pylist()}
+    return {turns[-1]["content"] for file in files for turns in pq.read_table(file)["prompt"].to_pylist()}
 
 
 def test_only_prompts_within_the_range_are_trained_on(clone) -> None:
@@ -59,6 +60,7 @@ def test_only_prompts_within_the_range_are_trained_on(clone) -> None:
     _, figures, record = trained(clone)
     table = pq.read_table(record["folder"] / "prompts.parquet").to_pylist()
     kept = {row["prompt"] for row in table if 0.1 <= row["right"] <= 0.9}
+    held_out = {row["prompt"][0]["content"] for row in pq.read_table(clone.folder / HELD_OUT).to_pylist()}
     said = (record["folder"] / "console.log").read_text()
 
     assert 48 == len(table)
@@ -66,7 +68,8 @@ def test_only_prompts_within_the_range_are_trained_on(clone) -> None:
     assert 0 < len(kept) == figures["rows"] < 48
     assert 48 == figures["rows"] + figures["rows_too_easy"] + figures["rows_too_hard"]
     assert f"{figures['rows_too_easy']} too easy, {figures['rows_too_hard']} too hard" in said
-    assert all(any(prompt in text for prompt in kept) for text in practised(record))
+    assert practised(record) & kept
+    assert practised(record) <= kept | held_out
 
 
 def test_judging_disturbs_nothing(clone) -> None:
@@ -105,7 +108,7 @@ def test_nothing_left_is_said(clone) -> None:
     said = clone.run(*GRPO, check=False)
     again = clone.run(*GRPO, check=False)
 
-    assert "grpo.pass_rate: 0 of 48 prompts are left, and a batch needs 1: to models/sft" in said
+    assert "grpo.pass_rate: 0 of 48 prompts are left, and a batch needs 2: to models/sft" in said
     assert "Widen the range" in said
     assert "Traceback" not in said
     assert said.splitlines()[-1] == again.splitlines()[-1]
@@ -114,7 +117,8 @@ def test_nothing_left_is_said(clone) -> None:
 
 def test_it_stops_where_it_learns_nothing_also_after_it_was_resumed(clone) -> None:
     """At the same step, with what to change; without the limit it goes on from its checkpoint to the end."""
-    clone.params(grpo={"init": "models/base", "rewards": {"ends_boxed": 1.0}}, run={"patience": 5})
+    # Two tokens hold no boxed answer: no completion is better than another.
+    clone.params(grpo={"rewards": {"ends_boxed": 1.0}, "max_completion_length": 2}, run={"patience": 5})
     first, second = (clone.run(*GRPO, check=False) for _ in range(2))
     clone.params(run={"min_signal": 0.0})
     third = clone.run(*GRPO)
@@ -122,6 +126,7 @@ def test_it_stops_where_it_learns_nothing_also_after_it_was_resumed(clone) -> No
     assert "resumed" not in first
     for said in (first, second):
         assert "grpo: step 5: 0% of the groups of the last 5 steps had a signal" in said
+        assert "mean reward is 0.0; 100% of the completions are cut off" in said
         assert "grpo.pass_rate" in said
         assert "Traceback" not in said
     assert "from step 3" in second
