@@ -44,7 +44,7 @@ def contents(clone: Clone, product: str) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_what_was_pushed_is_pulled_and_nothing_is_left_to_do(made: Clone, tmp_path: Path) -> None:
-    """`dvc push` to a folder, a fresh clone, `dvc pull`: every product is the same bytes, and `dvc repro` runs nothing."""
+    """`dvc push` to a folder, a fresh clone, `dvc pull`: all products are the same bytes; `dvc repro` runs nothing."""
     clone = another(made, tmp_path / "ben")
     assert not any((clone.folder / product).exists() for product in PRODUCTS)
     clone.run("dvc", "pull")
