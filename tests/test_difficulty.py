@@ -83,6 +83,7 @@ def test_judging_disturbs_nothing(clone) -> None:
     assert "judging prompts" in record["phases"]
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_with_the_same_prompts(clone) -> None:
     """And does not judge them again; the weights and figures are those of a run that was never disturbed."""
     clone.params(grpo={"pass_rate": [0.1, 0.9], "max_steps": 30})
