@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import re
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -137,15 +139,9 @@ def measure(
 ) -> Measured:
     """Greedy and sampled answers to each prompt, and how many of them are right.
 
-    Half-widths of the 95 % interval are over prompts (the samples of one prompt are not independent). The random
-    state of the process is as before.
+    Half-widths of the 95 % interval are over prompts (the samples of one prompt are not independent).
     """
-    import torch
-
-    training = model.training
-    model.eval()
-    with torch.random.fork_rng(), torch.inference_mode():
-        torch.manual_seed(protocol.seed)
+    with answering(model, protocol.seed):
         greedy = generate(model, tokenizer, prompts["prompt"], protocol, do_sample=False)
         sampled = generate(
             model,
@@ -158,7 +154,6 @@ def measure(
             top_p=1.0,
             num_return_sequences=protocol.samples,
         )
-    model.train(training)
     solutions = prompts["solution"] if "solution" in prompts.column_names else [None] * len(prompts)
     rows = [
         {
@@ -174,6 +169,19 @@ def measure(
         for prompt, solution, one, several in zip(prompts["prompt"], solutions, greedy, sampled, strict=True)
     ]
     return Measured(summary(rows), rows)
+
+
+@contextmanager
+def answering(model: PreTrainedModel, seed: int) -> Iterator[None]:
+    """Have a model answer by a seed of its own: its mode and the random state of the process are as before."""
+    import torch
+
+    training = model.training
+    model.eval()
+    with torch.random.fork_rng(), torch.inference_mode():
+        torch.manual_seed(seed)
+        yield
+    model.train(training)
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, float]:

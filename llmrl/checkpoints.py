@@ -1,6 +1,7 @@
 """Where a run resumes from: .llmrl/checkpoints/<stage>/<key>/ of the main repository.
 
     step-40/     a checkpoint of TRL's trainer, and what it leaves out (resume.json)
+    judged/      grpo: how well the policy it starts from answers each prompt (difficulty.py)
     trained/     the trained model (model/), until DVC has recorded the stage
     unfinished/  where these are written; nothing in it counts
 

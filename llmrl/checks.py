@@ -316,6 +316,7 @@ def check_stage(checker: Checker, stage: str, train: dict, section: dict) -> Non
         checker.say((stage, "init"), " is missing: the folder of the model this stage starts from.")
     if stage == "grpo":
         check_rewards(checker, section)
+        check_pass_rate(checker, section.get("pass_rate"))
     if len(checker.mistakes) == before:
         check_batches(checker, stage, train, section)
 
@@ -342,6 +343,16 @@ def check_batches(checker: Checker, stage: str, train: dict, section: dict) -> N
     if (held := numbers.get("per_device_eval_batch_size", EVAL_BATCH)) % group:
         text = f": {held} is no multiple of num_generations_eval (else num_generations), {group}."
         refuse("per_device_eval_batch_size", text)
+
+
+def check_pass_rate(checker: Checker, bounds: Any) -> None:
+    """Two shares, the smaller first."""
+    if not isinstance(bounds, list):
+        return
+    shares = [bound for bound in bounds if fits(bound, (int, float)) and 0 <= bound <= 1]
+    if not (len(bounds) == len(shares) == 2 and shares[0] <= shares[1]):
+        text = f": {shown(bounds)} is not the least and the greatest share of right answers, as in [0.1, 0.9]."
+        checker.say(("grpo", "pass_rate"), text)
 
 
 def check_rewards(checker: Checker, section: dict) -> None:

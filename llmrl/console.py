@@ -95,6 +95,8 @@ class Progress(TrainerCallback):
         name = "reward" if "reward" in (logs or {}) else "loss"
         if logs and name in logs:
             self.loss = f"{name} {logs[name]:.3f}"
+        if logs and "frac_reward_zero_std" in logs:
+            self.loss += f"  {1 - logs['frac_reward_zero_std']:.0%} of groups with signal"
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.bar.update(self.task, completed=state.global_step, loss=self.loss, memory=memory_gib())
@@ -112,16 +114,17 @@ class Progress(TrainerCallback):
         self.bar.stop()
 
 
-def plan(run: Run, trainer: Trainer, too_long: int, resumed: Path | None) -> Table:
+def plan(run: Run, trainer: Trainer, counts: dict[str, int], resumed: Path | None) -> Table:
     """What the stage is about to do."""
     table = Table.grid(padding=(0, 2))
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     settings, own, arguments = run.settings, run.settings.own, trainer.args
     length = f"{arguments.max_steps} steps" if arguments.max_steps > 0 else f"{arguments.num_train_epochs:g} epochs"
-    rows = f"{len(run.train_rows):,} to train on, {len(run.eval_rows):,} held out"
+    left_out = [f"{n:,} {name.removeprefix('rows_').replace('_', ' ')}" for name, n in counts.items() if name != "rows"]
+    rows = f"{counts['rows']:,} to train on, {len(run.eval_rows):,} held out; left out {', '.join(left_out)}"
     for name, value in {
         "model": f"{own.init}, {parameters / 1e6:.2f} M parameters",
-        "rows": f"{rows}, {too_long:,} left out as too long",
+        "rows": rows,
         "device": f"{run.hardware.name}, {run.hardware.precision}",
         "training": f"{length} of {own.batch} sequences, learning rate {settings.lr:g}",
         **({"resumed": f"from {resumed.name.replace('-', ' ')}"} if resumed else {}),
@@ -132,8 +135,8 @@ def plan(run: Run, trainer: Trainer, too_long: int, resumed: Path | None) -> Tab
     return table
 
 
-def outcome(stage: str, before: dict[str, Any], after: dict[str, Any]) -> Table:
-    """The held-out figures before and after training."""
+def outcome(stage: str, before: dict[str, Any], during: dict[str, Any], after: dict[str, Any]) -> Table:
+    """The held-out figures before and after training, and below them those of the training itself."""
     table = Table(
         "held out",
         "before",
@@ -146,6 +149,8 @@ def outcome(stage: str, before: dict[str, Any], after: dict[str, Any]) -> Table:
     first, last = flat(before), flat(after)
     for name in last:
         table.add_row(name, *(f"{figures[name]:.4g}" if name in figures else "" for figures in (first, last)))
+    table.caption = "\n".join(f"while it trained: {name} {value:.4g}" for name, value in during.items())
+    table.caption_justify = "left"
     return table
 
 

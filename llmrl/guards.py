@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainerCallback
 
+from llmrl import tracking
 from llmrl.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import Trainer
+
+    from llmrl.params import Run
 
 Reward = Callable[..., Any]
 
@@ -59,6 +62,32 @@ class Finite(TrainerCallback):
                 text = self.trainer.processing_class.decode(row, skip_special_tokens=True)
                 return f", first in the row {text[:80]!r}"
         return f", though each of its {sum(map(len, self.rows))} rows is by itself"
+
+
+class Signal(TrainerCallback):
+    """Stops where too few of GRPO's groups have a signal: completions with different rewards, of which to learn.
+
+    The mean over `patience` steps counts, as of a few groups by chance none has one. All is derived from the trainer's
+    log, which its checkpoints hold, so that a resumed run stops at the same step.
+    """
+
+    def __init__(self, settings: Run) -> None:
+        self.least, self.patience = settings.min_signal, settings.patience
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        logs = [log for log in state.log_history if "frac_reward_zero_std" in log]
+        share = tracking.mean([(log["step"], 1 - log["frac_reward_zero_std"]) for log in logs], self.patience)
+        if share is None or share >= self.least:
+            return
+        reward, cut_off = logs[-1]["reward"], logs[-1]["completions/clipped_ratio"]
+        raise InputError(
+            f"grpo: step {state.global_step}: {share:.0%} of the groups of the last {self.patience} steps had a signal "
+            f"(completions with different rewards), less than run.min_signal in params.yaml ({self.least:g}). Their "
+            f"mean reward is {reward and round(reward, 3)}; {cut_off:.0%} of the completions are cut off. Train on "
+            "prompts that the policy answers neither always nor never rightly (grpo.pass_rate), or on easier ones "
+            "(data.prompts), with more grpo.num_generations, a higher grpo.temperature or, where completions are cut "
+            "off, a larger grpo.max_completion_length. run.min_signal: 0 goes on all the same."
+        )
 
 
 def checked(function: Reward) -> Reward:

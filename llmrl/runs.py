@@ -5,6 +5,7 @@ console.log       what the terminal showed
 events.log        its phases, and what libraries logged, with times
 sample.txt        the first row it trains on, with what the loss covers marked
 metrics.jsonl     every figure of every logged step, with time and memory
+prompts.parquet   GRPO with a pass_rate: the answers that each prompt was judged by
 answers_*.parquet every answer to the held-out prompts
 completions/      GRPO: the completions of each logged step with each reward
 events.out.…      TensorBoard

@@ -63,11 +63,12 @@ DECIDED = {
 # has been loaded, or never.
 AT_LEAST = {
     **dict.fromkeys(("seed", "warmup_steps", "grace"), 0),
-    **dict.fromkeys(("save_steps", "save_total_limit"), 1),
+    **dict.fromkeys(("save_steps", "save_total_limit", "patience"), 1),
     **dict.fromkeys(("rows", "eval_rows", "samples", "max_new_tokens", "threads"), 1),
     **dict.fromkeys(("batch", "micro_batch", "per_device_eval_batch_size", "num_generations_eval"), 1),
     **dict.fromkeys(("max_length", "max_prompt_length", "max_completion_length"), 1),
     "num_generations": 2,
+    "pass_samples": 2,
 }
 ABOVE_ZERO = ("lr", "lr_scale", "temperature", "num_train_epochs", "eval_steps", "logging_steps")
 
@@ -157,7 +158,7 @@ def nonsense(name: str, value: float) -> str | None:
         return "is less than 1"
     if name == "eval_share" and not 0 < value < 1:
         return "is not between 0 and 1: there must be rows to train on and rows held out"
-    if name == "max_defective" and not 0 <= value <= 1:
+    if name in ("max_defective", "min_signal") and not 0 <= value <= 1:
         return "is not between 0 and 1"
     return None
 

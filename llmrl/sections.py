@@ -90,6 +90,8 @@ class Run:
     save_steps: int | str = "5 min"
     save_total_limit: int = 2
     grace: float = 20.0
+    min_signal: float = 0.1
+    patience: int = 50
 
     @property
     def save_interval(self) -> tuple[int, float]:
@@ -122,9 +124,13 @@ class Stage(Train):
 
 @dataclass(frozen=True)
 class Grpo(Stage):
-    """What GRPO has besides: prompts no longer than `max_prompt_length` tokens, and its rewards by weight."""
+    """What GRPO has besides: prompts no longer than `max_prompt_length` tokens, of which the policy it starts from
+    answers a share within `pass_rate` rightly, by `pass_samples` answers each; and its rewards by weight.
+    """
 
     max_prompt_length: int | None = None
+    pass_rate: list[float] | None = None
+    pass_samples: int = 8
     reward_model: str = ""
     rewards: dict[str, float] = field(default_factory=dict)
 

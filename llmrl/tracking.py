@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ SAMPLES = 20
 
 
 class Figures:
-    """What a stage has measured so far, and `counts` known from the start.
+    """What a stage has measured so far, and `counts` of its rows.
 
-    `tracked` maps TRL's names to ours; `*` in both stands for any text.
+    `tracked` maps TRL's names to ours; `*` in both stands for any text, and `1-` before ours means that TRL has the
+    rest of the share. Of the curves in `averaged`, the mean over the training is a closing figure.
     """
 
-    def __init__(self, stage: str, tracked: dict[str, str], **counts: int) -> None:
-        self.stage, self.counts = stage, counts
+    def __init__(self, stage: str, tracked: dict[str, str], averaged: tuple[str, ...], **counts: int) -> None:
+        self.stage, self.averaged, self.counts = stage, averaged, counts
         self.patterns = {re.compile(re.escape(theirs).replace(r"\*", "(.+)")): ours for theirs, ours in tracked.items()}
         # DVC runs this pipeline and has its own dvc.yaml: dvclive shall write figures and nothing else.
         self.live = Live(dir=f"metrics/{stage}", dvcyaml=None, save_dvc_exp=False, report=None)
@@ -44,8 +46,19 @@ class Figures:
 
     def closing(self, evaluation: dict[str, Any]) -> dict[str, Any]:
         """The tracked figures of an evaluation by TRL, under our names."""
-        named = {self.name(theirs): value for theirs, value in evaluation.items()}
-        return {ours: value for ours, value in named.items() if ours and number(value)}
+        found = {}
+        for theirs, value in evaluation.items():
+            if (ours := self.name(theirs)) and number(value):
+                found[ours.removeprefix("1-")] = 1 - value if ours.startswith("1-") else value
+        return found
+
+    def during(self) -> dict[str, float]:
+        """The closing figures of the training itself."""
+        means = {
+            name: mean([(step, values[name]) for step, values in self.points if name in values])
+            for name in self.averaged
+        }
+        return {name: value for name, value in means.items() if value is not None}
 
     def point(self, step: int, logs: dict[str, Any]) -> None:
         """A point of each tracked curve."""
@@ -82,7 +95,7 @@ class Figures:
                 self.live.log_metric(f"{self.stage}/{name}", value)
         # The last points of the other curves, of one batch each, are no figures of the model.
         earlier = {f"{name}_before": value for name, value in before.items()}
-        self.live.summary = {self.stage: self.counts | earlier | after}
+        self.live.summary = {self.stage: self.counts | self.during() | earlier | after}
         self.live.make_summary()
 
 
@@ -101,6 +114,22 @@ class Curves(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if state.is_world_process_zero:
             self.figures.point(state.global_step, logs or {})
+
+
+def mean(points: list[tuple[int, float]], steps: int | None = None) -> float | None:
+    """The mean of a curve, each point of which is that of the steps since the one before.
+
+    With `steps`, over the points at its end that cover so many; None where it is shorter.
+
+    >>> mean([(2, 1.0), (5, 0.5), (6, 0.0)], steps=4)
+    0.375
+    """
+    total, covered = 0.0, 0
+    for (before, _), (step, value) in reversed(list(pairwise([(0, 0.0), *points]))):
+        total, covered = total + (step - before) * value, covered + step - before
+        if steps and covered >= steps:
+            break
+    return total / covered if covered >= (steps or 1) else None
 
 
 def number(value: Any) -> bool:

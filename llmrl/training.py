@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from llmrl.runs import Folder
     from llmrl.tracking import Figures
 
+Choose = Callable[["Trainer", "Run", "checkpoints.Store", "Folder"], dict[str, int]]
 Measure = Callable[["PreTrainedModel", "PreTrainedTokenizerBase", "Dataset", params.Answers], "Measured"]
 HELD_OUT_PROMPTS = "data/prompts/eval.parquet"
 
@@ -40,7 +41,8 @@ class Stage:
 
     `trainer` constructs TRL's trainer on the model in a folder; `kinds` are the settings that name a model folder, with
     the class of model each must hold; `limit` is the setting that bounds a row's tokens; `tracked` TRL's names of
-    figures, and ours (`*` stands for any reward); `measure` measures a policy by its answers.
+    figures, and ours (`*` stands for any reward), `averaged` those whose mean over the training is kept; `choose`
+    leaves out rows of which nothing is learned, and counts them; `measure` measures a policy by its answers.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Stage:
     kinds: dict[str, str]
     limit: str
     tracked: dict[str, str]
+    averaged: tuple[str, ...] = ()
+    choose: Choose | None = None
     measure: Measure | None = None
 
     def inputs(self, settings: params.Settings) -> list[Path]:
@@ -131,7 +135,8 @@ def run_stage(
     checkpoints.clean()
     with folder.phase("loading"):
         run, too_long = prepared(stage, settings, folder)
-        figures = tracking.Figures(stage.name, stage.tracked, rows=len(run.train_rows), rows_too_long=too_long)
+        counts = {"rows": len(run.train_rows), "rows_too_long": too_long}
+        figures = tracking.Figures(stage.name, stage.tracked, stage.averaged, **counts)
         run.callbacks.extend([figures.callback, *folder.callbacks])
     folder.write(device=f"{run.hardware.name}, {run.hardware.precision}")
     place = checkpoints.place(stage.name, made_by)
@@ -139,7 +144,7 @@ def run_stage(
     store.open()
     work = Work(stage, run, figures, folder, store, stop)
     if not store.usable(store.trained):
-        work.train(made_by | {"device": run.hardware.kind}, too_long)
+        work.train(made_by | {"device": run.hardware.kind})
     work.finish()
     if (dvc := interruption.dvc()) is not None:
         checkpoints.clean_when_recorded(place, dvc)
@@ -185,7 +190,7 @@ class Work:
     store: checkpoints.Store
     stop: interruption.Stop
 
-    def train(self, made_by: dict[str, Any], too_long: int) -> None:
+    def train(self, made_by: dict[str, Any]) -> None:
         """Train, from the last checkpoint where there is one."""
         from llmrl import console, guards, resume, sample
 
@@ -195,9 +200,11 @@ class Work:
                 (folder.path / "completions").mkdir()
                 (store.unfinished / "completions").symlink_to(folder.path / "completions")
             trainer = self.trainer(replace(self.run, output_dir=store.unfinished), settings.own.init)
+        if self.stage.choose:
+            self.figures.counts |= self.stage.choose(trainer, self.run, store, folder)
         (folder.path / "sample.txt").write_text(sample.text(trainer, self.run.tokenizer), encoding="utf-8")
         resumed = store.newest()
-        folder.terminal.show(console.plan(self.run, trainer, too_long, resumed))
+        folder.terminal.show(console.plan(self.run, trainer, self.figures.counts, resumed))
         if resumed:
             before = self.recall(resumed)
         else:
@@ -205,7 +212,7 @@ class Work:
                 before = self.measure(trainer, "before", answers=not models.is_product(settings.own.init))
 
         def measured() -> dict[str, Any]:
-            return {"before": before, "points": self.figures.points}
+            return {"before": before, "points": self.figures.points, "counts": self.figures.counts}
 
         trainer.add_callback(guards.Finite(trainer, self.stage.name))
         trainer.add_callback(resume.Checkpoints(trainer, store, self.stop, settings.run, resumed, measured))
@@ -246,7 +253,7 @@ class Work:
         self.figures.write(kept["steps"], kept["before"], after)
         shutil.rmtree(out, ignore_errors=True)
         unfinished.rename(out)
-        self.folder.terminal.show(console.outcome(self.stage.name, kept["before"], after))
+        self.folder.terminal.show(console.outcome(self.stage.name, kept["before"], self.figures.during(), after))
 
     def trainer(self, run: Run, init: str) -> Trainer:
         """TRL's trainer, without transformers' own printing of each log: the terminal has its progress bar."""
@@ -257,8 +264,11 @@ class Work:
         return trainer
 
     def recall(self, kept: Path) -> dict[str, Any]:
-        """The figures before training, with the curves drawn so far, as an earlier process left them."""
+        """The figures before training, with the curves drawn and the rows counted so far, as an earlier process left
+        them.
+        """
         state = checkpoints.state(kept)
+        self.figures.counts |= state["counts"]
         for step, values in state["points"]:
             self.figures.draw(step, values)
         return state["before"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import trl
 
-from llmrl import answers, guards, models, rewards, training
+from llmrl import answers, difficulty, guards, models, rewards, training
 from llmrl.errors import InputError
 
 
@@ -35,7 +35,7 @@ def trainer(run: training.Run, init: str) -> trl.GRPOTrainer:
         train_dataset=run.train_rows,
         eval_dataset=run.eval_rows,
         processing_class=run.tokenizer,
-        callbacks=run.callbacks,
+        callbacks=[*run.callbacks, guards.Signal(run.settings.run)],
     )
 
 
@@ -49,10 +49,12 @@ STAGE = training.Stage(
         "reward": "train_reward",
         "rewards/*/mean": "train_*",
         "completions/mean_length": "train_tokens",
-        "frac_reward_zero_std": "groups_without_signal",
+        "frac_reward_zero_std": "1-groups_with_signal",
         "eval_reward": "reward",
         "eval_rewards/*/mean": "*",
     },
+    averaged=("groups_with_signal",),
+    choose=difficulty.choose,
     measure=answers.measure,
 )
 

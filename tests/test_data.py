@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmrl import answers, arithmetic, data, rewards, schema
+from llmrl import answers, arithmetic, data, difficulty, rewards, schema, tracking
 from llmrl.errors import InputError
 
 USER = {"role": "user", "content": "2 + 2?"}
@@ -183,7 +183,7 @@ def test_the_built_in_rows_have_the_one_shape():
         assert row == data.shape(name, row)
 
 
-@pytest.mark.parametrize("module", [answers, data, rewards])
+@pytest.mark.parametrize("module", [answers, data, difficulty, rewards, tracking])
 def test_the_examples_in_docstrings_hold(module):
     """Each example in a docstring gives what it shows."""
     failed, tried = doctest.testmod(module)

@@ -62,3 +62,42 @@ def test_a_reward_that_raises_is_named():
     assert "grpo: step 7: the reward length raised TypeError: " in str(caught.value)
     assert "(test_guards.py:" in str(caught.value)
     assert "in row 2 (prompt '2?', completion 'three')" in str(caught.value)
+
+
+def log(step, without, **more):
+    return {"step": step, "frac_reward_zero_std": without, "reward": 0.06, "completions/clipped_ratio": 0.64} | more
+
+
+def heard(*logs, least=0.1, patience=10):
+    """What the guard does at the last of these logs."""
+    guard = guards.Signal(SimpleNamespace(min_signal=least, patience=patience))
+    guard.on_log(None, SimpleNamespace(global_step=logs[-1]["step"], log_history=list(logs)), None)
+
+
+@pytest.mark.parametrize(
+    "logs",
+    [
+        [log(5, 1.0)],  # not yet so many steps
+        [log(5, 1.0), log(10, 0.7)],
+        [log(2, 0.0), log(9, 1.0)],
+        [log(5, 1.0), {"step": 10, "eval_reward": 0.5}],
+        [{"step": 10, "loss": 0.5}],
+    ],
+)
+def test_enough_signal_goes_on(logs):
+    """The mean over the last steps counts, and of fewer steps than those nothing is said."""
+    heard(*logs)
+
+
+def test_too_little_signal_stops():
+    """With the share, the reward, and the completions that are cut off."""
+    with pytest.raises(InputError) as caught:
+        heard(log(50, 0.2), log(55, 0.9), log(60, 1.0, reward=None))
+    assert str(caught.value).startswith("grpo: step 60: 5% of the groups of the last 10 steps had a signal")
+    assert "run.min_signal in params.yaml (0.1)" in str(caught.value)
+    assert "mean reward is None; 64% of the completions are cut off" in str(caught.value)
+
+
+def test_a_limit_of_nothing_never_stops():
+    """`run.min_signal: 0` switches it off."""
+    heard(log(50, 1.0), least=0.0)

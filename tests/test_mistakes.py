@@ -17,7 +17,7 @@ from llmrl.errors import InputError
 # The setting and the text it is given (which may go on with further lines), and what the message must say of it.
 SETTINGS = {
     # Names that are unknown, misspelt or misplaced.
-    "misspelt section": ("run.grace", "20\ndpoo: {}", ["dpoo is not a setting. Did you mean dpo?"]),
+    "misspelt section": ("launch", "python\ndpoo: {}", ["dpoo is not a setting. Did you mean dpo?"]),
     "misspelt key": ("dpo.beta", "0.1\n  bta: 0.3", ["dpo.bta (now 0.3) is not a setting. Did you mean dpo.beta?"]),
     "misspelt own key": ("train.seed", "1\n  micro_batsh: 3", ["Did you mean train.micro_batch?"]),
     "misspelt key of a data set": ("data.sft.source", "raw\n    rowz: 3", ["data.sft.rowz", "Did you mean data.sft.rows?"]),
@@ -65,6 +65,14 @@ SETTINGS = {
     "no rows": ("data.sft.rows", "0", ["data.sft.rows: 0 is less than 1."]),
     "negative held-out rows": ("data.sft.eval_rows", "-1", ["data.sft.eval_rows: -1 is less than 1."]),
     "endless rows": ("data.sft.rows", "null", ["data.sft.rows is missing: a built-in task has no end."]),
+    "no share": ("run.min_signal", "10", ["run.min_signal: 10 is not between 0 and 1."]),
+    "no patience": ("run.patience", "0", ["run.patience: 0 is less than 1."]),
+    "range upside down": ("grpo.pass_rate", "[0.9, 0.1]", ["grpo.pass_rate: [0.9, 0.1]", "as in [0.1, 0.9]"]),
+    "range of one": ("grpo.pass_rate", "[0.9]", ["grpo.pass_rate: [0.9]", "as in [0.1, 0.9]"]),
+    "range in percent": ("grpo.pass_rate", "[10, 90]", ["grpo.pass_rate: [10, 90]", "as in [0.1, 0.9]"]),
+    "range that is a number": ("grpo.pass_rate", "0.5", ["grpo.pass_rate: 0.5 is a number, not a list or null."]),
+    "range of another section": ("data.prompts.rows", "9\n    pass_rate: [0.1, 0.9]", ["data.prompts.pass_rate is not set here; it belongs in grpo."]),
+    "judged by one answer": ("grpo.pass_samples", "1", ["grpo.pass_samples: 1 is less than 2."]),
     # Values that are one of a few.
     "unknown precision": ("train.precision", "fp8", ['train.precision: "fp8" is none of auto, fp32, bf16, fp16.']),
     "misspelt schedule": ("train.lr_scheduler_type", "cosin", ["is none of linear, cosine", "Did you mean cosine?"]),
@@ -303,9 +311,9 @@ MODELS = {
 @pytest.mark.parametrize(("changes", "spoil", "stage", "said"), MODELS.values(), ids=MODELS)
 def test_a_mistake_about_models_is_named(project, change, python, changes, spoil, stage, said):
     """A stage refuses what it cannot start from, with one message, before it trains."""
+    (project / "data/dvc.lock").unlink()  # of other rows
     change("data.sft.rows", "50")
     change("data.prompts.source", "raw")
-    (project / "data/dvc.lock").unlink()  # it has recorded others
     (project / "data/raw/prompts/a.jsonl").write_text("".join(line(prompt=f"{number}?") for number in range(60)))
     for arguments in (("-m", "llmrl.base"), ("-m", "llmrl.prepare", "sft"), ("-m", "llmrl.prepare", "prompts")):
         assert 0 == python(*arguments).returncode

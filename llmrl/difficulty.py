@@ -1,0 +1,108 @@
+"""Which prompts GRPO can learn from: those that the policy it starts from answers neither always nor never rightly.
+
+    data/prompts -> the rows of it within grpo.pass_rate
+
+Where all completions of a group are right, or all are wrong, none is better than another and nothing is learned. So
+each prompt is answered a few times as training will answer it, and the share of right answers decides. A prompt
+without a solution cannot be judged so; it stays, for the rewards that need none.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmrl import answers, params
+from llmrl.errors import InputError
+
+if TYPE_CHECKING:
+    from trl import GRPOTrainer
+
+    from llmrl.checkpoints import Store
+    from llmrl.runs import Folder
+    from llmrl.training import Run
+
+TABLE = "prompts.parquet"
+
+
+def choose(trainer: GRPOTrainer, run: Run, store: Store, folder: Folder) -> dict[str, int]:
+    """Have the trainer train on the prompts within grpo.pass_rate alone, and count these and the others.
+
+    How they were judged is kept with the checkpoints, so that a run that goes on need not judge again. Raises
+    InputError where the rest is no batch.
+    """
+    if run.settings.own.pass_rate is None:
+        return {}
+    if not any(run.train_rows["solution"]):
+        raise InputError(
+            "params.yaml: grpo.pass_rate judges by solutions, and no row of data/prompts has one; null takes all rows."
+        )
+    kept = store.folder / "judged"
+    if not store.usable(kept):
+        with folder.phase("judging prompts"):
+            written = store.unfinished / kept.name
+            written.mkdir()
+            pq.write_table(pa.Table.from_pylist(judged(trainer, run)), written / TABLE)
+            store.keep(written, kept.name, {})
+    shutil.copyfile(kept / TABLE, folder.path / TABLE)
+    table = pq.read_table(kept / TABLE)
+    easy, hard, rows = sides(table["right"].to_pylist(), run.settings.own.pass_rate)
+    if len(rows) < (needed := trainer.args.generation_batch_size // trainer.args.num_generations):
+        ended = sum(table["ended"].to_pylist()) / len(table)
+        raise InputError(
+            f"params.yaml: grpo.pass_rate: {len(rows)} of {len(table)} prompts are left, and a batch needs {needed}: "
+            f"to {run.settings.own.init} {easy} are too easy and {hard} too hard, by {run.settings.own.pass_samples} "
+            f"answers each, of which {1 - ended:.0%} were cut off at grpo.max_completion_length. Widen the range, take "
+            "more or other prompts (data.prompts), or start from a better policy (grpo.init)."
+        )
+    trainer.train_dataset = trainer.train_dataset.select(rows)
+    return {"rows": len(rows), "rows_too_easy": easy, "rows_too_hard": hard}
+
+
+def sides(rates: list[float | None], bounds: list[float]) -> tuple[int, int, list[int]]:
+    """How many rows are too easy and too hard, and the numbers of the others.
+
+    >>> sides([0.0, 0.5, 1.0, None], [0.1, 0.9])
+    (1, 1, [1, 3])
+    """
+    low, high = bounds
+    easy = sum(rate is not None and rate > high for rate in rates)
+    hard = sum(rate is not None and rate < low for rate in rates)
+    return easy, hard, [row for row, rate in enumerate(rates) if rate is None or low <= rate <= high]
+
+
+def judged(trainer: GRPOTrainer, run: Run) -> list[dict[str, Any]]:
+    """Answers to each prompt, sampled as the trainer samples its completions, and the share of them that is right."""
+    args, own = trainer.args, run.settings.own
+    protocol = params.Answers(
+        samples=own.pass_samples,
+        temperature=args.temperature,
+        max_new_tokens=args.max_completion_length,
+        batch=args.generation_batch_size,
+        seed=own.seed,
+    )
+    sampling = {name: getattr(args, name) for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")}
+    prompts, solutions = run.train_rows["prompt"], run.train_rows["solution"]
+    with answers.answering(trainer.model, protocol.seed), trainer.accelerator.autocast():
+        several = answers.generate(
+            trainer.model,
+            run.tokenizer,
+            prompts,
+            protocol,
+            do_sample=True,
+            num_return_sequences=own.pass_samples,
+            **(sampling | (args.generation_kwargs or {})),
+        )
+    return [
+        {
+            "prompt": prompt[-1]["content"],
+            "solution": solution,
+            "sampled": [answer.text for answer in found],
+            "right": answers.share(found, solution),
+            "ended": sum(answer.ended for answer in found) / len(found),
+        }
+        for prompt, solution, found in zip(prompts, solutions, several, strict=True)
+    ]
