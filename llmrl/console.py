@@ -119,8 +119,12 @@ def plan(run: Run, trainer: Trainer, too_long: int, resumed: Path | None) -> Tab
     settings, own, arguments = run.settings, run.settings.own, trainer.args
     length = f"{arguments.max_steps} steps" if arguments.max_steps > 0 else f"{arguments.num_train_epochs:g} epochs"
     rows = f"{len(run.train_rows):,} to train on, {len(run.eval_rows):,} held out"
+    model = f"{own.init}, {parameters / 1e6:.2f} M parameters"
+    if settings.lora:
+        trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
+        model += f", of which {trained / 1e6:.2f} M are trained: LoRA of rank {settings.lora.rank}"
     for name, value in {
-        "model": f"{own.init}, {parameters / 1e6:.2f} M parameters",
+        "model": model,
         "rows": f"{rows}, {too_long:,} left out as too long",
         "device": f"{run.hardware.name}, {run.hardware.precision}",
         "training": f"{length} of {own.batch} sequences, learning rate {settings.lr:g}",
