@@ -24,9 +24,18 @@ $(READY): requirements.lock
 	fi
 	@touch $@
 
-.PHONY: params repro test test-slow lint fix plots lock
+PROFILES := $(sort $(wildcard profiles/*.yaml))
+.PHONY: params profile repro test test-slow lint fix plots lock
 params: $(READY)  ## check params.yaml and print what each trainer gets
 	@python -m llmrl.params
+
+# What was another profile is in profiles/; anything else in params.yaml that is not committed would be lost.
+profile:  ## another experiment into params.yaml: make profile NAME=qwen2.5-0.5b
+	@test -n '$(filter profiles/$(NAME).yaml,$(PROFILES))' || { echo 'profile: NAME=$(NAME) is none of $(basename $(notdir $(PROFILES)))' >&2; exit 2; }
+	@git diff --quiet HEAD -- params.yaml || for file in $(PROFILES); do cmp -s $$file params.yaml && exit; done || \
+	  { echo 'profile: params.yaml has edits that are not committed: `git commit params.yaml`, or `git checkout params.yaml` drops them' >&2; exit 2; }
+	@cp 'profiles/$(NAME).yaml' params.yaml
+	@git --no-pager diff --stat HEAD -- params.yaml
 
 repro: $(READY)  ## check the settings, then run whatever is missing or changed
 	@python -m llmrl.params >/dev/null

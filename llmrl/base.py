@@ -1,60 +1,96 @@
 """Makes models/base, where tokenizer, chat template, pad and end-of-turn tokens are made right, once.
 
 builtin:tiny (models/tiny) or raw (a user's own model in models/raw) -> models/base        python -m llmrl.base
+
+The chat template gets generation marks, or is given where there is none; the end-of-turn token is the one with which
+the template ends an assistant's turn; the pad token is another. Config, generation config and tokenizer name the same.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
 import transformers
 
-from llmrl import models, params
+from llmrl import models, params, templates
 from llmrl.errors import InputError, reported
 
 SOURCES = {"builtin:tiny": "models/tiny", "raw": "models/raw"}
-GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+# Tokens that models have and never write, the likeliest first.
+PADDING = (
+    "<pad>",
+    "<|pad|>",
+    "[PAD]",
+    "<|finetune_right_pad_id|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|reserved_special_token_0|>",
+    "<unk>",
+)
 # What loading from a folder leaves in a tokenizer's config: it would differ between the first and a later saving.
 PASSING = ("is_local", "local_files_only", "name_or_path")
 
 
-def make(source: str, out: Path) -> None:
-    """Write the base model into the folder `out`. Raises InputError where it cannot be trained on."""
+def make(source: str, out: Path) -> str:
+    """Write the base model into the folder `out`, and tell what was made of its tokenizer.
+
+    Raises InputError where it cannot be trained on.
+    """
     models.check_kind(source, "ForCausalLM", "model.source")
+    config = json.loads((Path(source) / "config.json").read_text())
+    text_config = config.get("text_config", config)  # a model of text and images holds another for each
     tokenizer = models.load_tokenizer(source)
-    check(tokenizer, source)
+    before = tokenizer.chat_template
+    complete(tokenizer, text_config["vocab_size"], source)
     ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    for one in (config, text_config):
+        one.update(ids)
     for file in sorted(Path(source).glob("*.safetensors*")):
         shutil.copyfile(file, out / file.name)
-    config = json.loads((Path(source) / "config.json").read_text()) | ids
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     transformers.GenerationConfig(**ids).save_pretrained(out)
     tokenizer.save_pretrained(out)
     settings = out / "tokenizer_config.json"
     kept = {name: value for name, value in json.loads(settings.read_text()).items() if name not in PASSING}
     settings.write_text(json.dumps(kept, indent=2) + "\n")
+    template = "given generation marks" if before else "none, so it was given one"
+    if tokenizer.chat_template == before:
+        template = "as it came"
+    return (
+        f"models/base: {config['architectures'][0]}; chat template: {template}; "
+        f"a turn ends with {tokenizer.eos_token}, padding is {tokenizer.pad_token}"
+    )
 
 
-def check(tokenizer: transformers.PreTrainedTokenizerBase, source: str) -> None:
-    """Raise InputError where turns could not be told apart, ended, or masked."""
-    if not tokenizer.chat_template:
-        raise InputError(f"{source}: its tokenizer has no chat template; add one as {source}/chat_template.jinja.")
-    if not GENERATION.search(tokenizer.chat_template):
-        raise InputError(
-            f"{source}: its chat template has no {{% generation %}} … {{% endgeneration %}} around the assistant's "
-            "text, so that the loss could not be limited to answers; add them."
-        )
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        raise InputError(
-            f"{source}: its pad token ({tokenizer.pad_token!r}) must be set and differ from its end-of-turn token "
-            f"({tokenizer.eos_token!r}), or the model never learns to end; set pad_token in tokenizer_config.json."
-        )
-    size = json.loads((Path(source) / "config.json").read_text())["vocab_size"]
+def complete(tokenizer: transformers.PreTrainedTokenizerBase, size: int, source: str) -> None:
+    """Give the tokenizer of a model of `size` tokens what training needs: turns that can be told apart, and that end.
+
+    Raises InputError where that cannot be.
+    """
     if len(tokenizer) > size:
         raise InputError(f"{source}: its tokenizer has {len(tokenizer)} tokens, more than the model's {size}.")
+    tokenizer.chat_template = templates.marked(tokenizer, source)
+    if (end := templates.end_of_turn(tokenizer, source)) != tokenizer.eos_token:
+        tokenizer.add_special_tokens({"eos_token": end})
+    if tokenizer.pad_token is None or tokenizer.pad_token == end:
+        tokenizer.add_special_tokens({"pad_token": padding(tokenizer, size, source)})
+
+
+def padding(tokenizer: transformers.PreTrainedTokenizerBase, size: int, source: str) -> str:
+    """A token to pad with that no text has: were it the end-of-turn token, the model would never learn to end."""
+    used = templates.written(tokenizer, templates.conversations(with_system=False)[-1])
+    vocabulary = tokenizer.get_added_vocab()
+    for token in PADDING:
+        if token in vocabulary and token != tokenizer.eos_token and token not in (used or ""):
+            return token
+    if len(tokenizer) < size:  # many models have more embeddings than tokens, so that it needs no new one
+        return PADDING[0]
+    raise InputError(
+        f"{source}: its pad token ({tokenizer.pad_token!r}) must be set and differ from its end-of-turn token "
+        f"({tokenizer.eos_token!r}), and its vocabulary has none to spare; docs/models.md says how to add one."
+    )
 
 
 def main() -> None:
@@ -66,9 +102,10 @@ def main() -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        make(SOURCES[name], unfinished)
+        made = make(SOURCES[name], unfinished)
         shutil.rmtree(out, ignore_errors=True)
         unfinished.rename(out)
+        print(made)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

@@ -42,6 +42,7 @@ SOURCES = {"model": ("builtin:tiny", "raw"), "data": ("builtin:arithmetic", "raw
 RAW = {"model": "models/raw/", "data": "data/raw/<name>/"}
 # TRL's own, where params.yaml says nothing.
 GENERATIONS = EVAL_BATCH = 8
+HUB = re.compile(r"[\w.-]+/[\w.-]+")  # a repository, as owner/name
 INTERVAL = re.compile(r"\d+(\.\d+)? ?min")
 NUMBER = re.compile(r"[+-]?[\d.]+([eE][+-]?\d+)?")
 PACKAGES = {"azure_ml": "azureml", "flyte": "flytekit"}  # trackers whose package has another name
@@ -214,7 +215,7 @@ def check(path: Path = PATH) -> dict[str, Any]:
 def check_source(checker: Checker, keys: tuple[str, ...], section: dict) -> None:
     """A source is one there is."""
     source, known = section.get("source"), SOURCES[keys[0]]
-    if isinstance(source, str) and source not in known:
+    if isinstance(source, str) and source not in known and not HUB.fullmatch(source):
         text = f": {shown(source)} is not a source: use {known[0]}, or raw for the files in {RAW[keys[0]]}."
         checker.say((*keys, "source"), text + meant(source, known))
 

@@ -250,5 +250,13 @@ def lengths(rows: Columns, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def counts(conversations: list[list[Message]], tokenizer: PreTrainedTokenizerBase, **options: Any) -> list[int]:
-    """Tokens of each conversation."""
-    return [len(tokens) for tokens in tokenizer.apply_chat_template(conversations, return_dict=False, **options)]
+    """Tokens of each conversation. Raises InputError where the model's chat template refuses one."""
+    from jinja2 import TemplateError
+
+    try:
+        return [len(tokens) for tokens in tokenizer.apply_chat_template(conversations, return_dict=False, **options)]
+    except TemplateError as error:
+        raise InputError(
+            f"the model's chat template refuses a conversation of the data: {error}. "
+            "Leave such turns out of the data, or change chat_template.jinja in the model's folder."
+        ) from None

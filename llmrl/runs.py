@@ -3,6 +3,7 @@
 run.json          run id, stage, settings, versions, git commit, DVC experiment, device, phases, duration, exit
 console.log       what the terminal showed
 events.log        its phases, and what libraries logged, with times
+sample.txt        the first row it trains on, with what the loss covers marked
 metrics.jsonl     every figure of every logged step, with time and memory
 answers_*.parquet every answer to the held-out prompts
 completions/      GRPO: the completions of each logged step with each reward

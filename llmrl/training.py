@@ -203,7 +203,7 @@ class Work:
 
     def train(self, made_by: dict[str, Any], too_long: int) -> None:
         """Train, from the last checkpoint where there is one."""
-        from llmrl import console, guards, resume
+        from llmrl import console, guards, resume, sample
 
         settings, folder, store = self.run.settings, self.folder, self.store
         with folder.phase("loading the model"):
@@ -211,6 +211,7 @@ class Work:
                 (folder.path / "completions").mkdir()
                 (store.unfinished / "completions").symlink_to(folder.path / "completions")
             trainer = self.trainer(replace(self.run, output_dir=store.unfinished), settings.own.init)
+        (folder.path / "sample.txt").write_text(sample.text(trainer, self.run.tokenizer), encoding="utf-8")
         resumed = store.newest()
         folder.terminal.show(console.plan(self.run, trainer, too_long, resumed))
         if resumed:

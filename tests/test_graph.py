@@ -24,6 +24,7 @@ EXEMPT = {
     "llmrl/repository.py": "only looks up what git and DVC know",
     "llmrl/resume.py": "changes nothing, as tests/faults shows",
     "llmrl/runs.py": "only records; its folder is no product",
+    "llmrl/sample.py": "only shows",
     "llmrl/checks.py": "only refuses settings",
     "llmrl/schema.py": "only refuses settings",
     "llmrl/sections.py": "its values are tracked as parameters",

@@ -60,16 +60,38 @@ def test_ids_agree(made: Path) -> None:
         assert tokenizer.eos_token_id == found["eos_token_id"]
 
 
-def no_template(source: Path) -> None:
-    (source / "chat_template.jinja").unlink()
+def test_a_config_that_holds_another(made: Path, tmp_path: Path) -> None:
+    """A model whose config holds another for its text is measured, and set right, by that one."""
+    config = json.loads((made / "config.json").read_text())
+    nested = {"architectures": config["architectures"], "text_config": config | {"eos_token_id": 0}}
+    (made / "config.json").write_text(json.dumps(nested))
+    out = tmp_path / "out"
+    out.mkdir()
+    base.make(str(made), out)
+    found = json.loads((out / "config.json").read_text())
+
+    assert config["eos_token_id"] == found["eos_token_id"] == found["text_config"]["eos_token_id"]
 
 
-def no_marks(source: Path) -> None:
+def no_simple_template(source: Path) -> None:
+    (source / "chat_template.jinja").write_text(
+        "{% for m in messages | reverse %}{{ m['content'] }}<|im_end|>{% endfor %}"
+    )
+
+
+def dated_template(source: Path) -> None:
+    (source / "chat_template.jinja").write_text("{{ strftime_now('%d %b %Y') }}")
+
+
+def nothing_ends_a_turn(source: Path) -> None:
     template = source / "chat_template.jinja"
-    template.write_text(template.read_text().replace("{%- generation %}", "").replace("{%- endgeneration %}", ""))
+    template.write_text(template.read_text().replace("+ '<|im_end|>' }}", "}}"))
 
 
-def pad_is_end(source: Path) -> None:
+def no_token_to_pad_with(source: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        text = (source / name).read_text()
+        (source / name).write_text(text.replace("<|endoftext|>", "<|novel|>"))
     config = json.loads((source / "tokenizer_config.json").read_text())
     edit(source / "tokenizer_config.json", pad_token=config["eos_token"])
 
@@ -93,9 +115,10 @@ def no_config(source: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (no_template, "has no chat template"),
-        (no_marks, "{% generation %}"),
-        (pad_is_end, "pad token"),
+        (no_simple_template, "{% generation %}"),
+        (dated_template, "the day's date"),
+        (nothing_ends_a_turn, "never learn to stop"),
+        (no_token_to_pad_with, "pad token"),
         (too_few_embeddings, "more than the model's 100"),
         (wrong_kind, "a model …ForCausalLM is needed"),
         (no_weights, "has no weights"),
