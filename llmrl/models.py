@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from llmrl.params import Lora
+    from llmrl.sections import Lora
 
 # What decides the bytes of a model beside its inputs and settings.
 LIBRARIES = ("accelerate", "datasets", "numpy", "peft", "tokenizers", "torch", "transformers", "trl")
@@ -91,7 +91,7 @@ def load_policy(folder: str) -> PreTrainedModel:
 
 def save_adapter(model: PeftModel, out: Path) -> None:
     """Write a model's adapter, with its config, into `out`: the same bytes for the same weights."""
-    model.save_pretrained(out)
+    model.save_pretrained(str(out))
     (out / "README.md").unlink()  # a form to fill in
     config = out / "adapter_config.json"
     # PEFT writes its sets in the order that this process has them.
@@ -118,7 +118,7 @@ def save(
         save_adapter(model, out / "adapter")
         model = model.merge_and_unload()  # in float32, in which all models are loaded
         model.to(dtype=getattr(torch, lora.merge))
-    model.save_pretrained(out)
+    model.save_pretrained(str(out))
     for file in Path(init).iterdir():
         if file.is_file() and not any(file.match(pattern) for pattern in OWN_FILES):
             shutil.copyfile(file, out / file.name)

@@ -16,6 +16,7 @@ import torch
 from clone import STAGES, Clone, micro_clone
 
 from llmrl import models
+from llmrl.sections import Lora
 
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.1}
 INIT = {"sft": "base", "reward": "sft", "dpo": "sft", "grpo": "dpo"}
@@ -106,28 +107,23 @@ def test_killed_it_ends_in_the_same_bytes(clone: Clone, stage: str) -> None:
 
 
 def test_a_small_update_survives_the_merge(tmp_path: Path) -> None:
-    """In float32, in which adapters are merged; saved in bfloat16 it would be rounded away."""
-    from llmrl.sections import Lora
-
+    """In float32, in which adapters are merged; what is saved in bfloat16 is wrong by about as much as they change."""
     init, tokens = "models/tiny", torch.tensor([[5, 9, 17, 4, 30, 12]])
-    changed = {}
+    share = {}
     for merge in ("float32", "bfloat16"):
         config = peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear", init_lora_weights=False)
         torch.manual_seed(1)
         model = peft.get_peft_model(models.load_policy(init), config)
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
-                parameter.data.mul_(1e-3)
-        out = tmp_path / merge
-        models.save(model, init, out, {}, Lora(rank=2, alpha=8, merge=merge))
-        base, saved = weights(Path(init)), weights(out)
-        moved = [(base[name] != saved[name]).float().mean().item() for name in base if "q_proj.weight" in name]
-        exact = peft.PeftModel.from_pretrained(models.load_policy(init), out / "adapter").eval()
+                parameter.data.mul_(1e-4)
+        models.save(model, init, tmp_path / merge, {}, Lora(rank=2, alpha=8, merge=merge))
         with torch.inference_mode():
-            error = (exact(tokens).logits - models.load_policy(str(out)).eval()(tokens).logits).abs().max()
-            effect = (exact(tokens).logits - models.load_policy(init).eval()(tokens).logits).abs().max()
-        changed[merge] = (min(moved), (error / effect).item())
+            without = models.load_policy(init).eval()(tokens).logits
+            unmerged = peft.PeftModel.from_pretrained(models.load_policy(init), tmp_path / merge / "adapter").eval()
+            merged = models.load_policy(str(tmp_path / merge)).eval()(tokens).logits
+            change = unmerged(tokens).logits - without
+        share[merge] = ((without + change - merged).norm() / change.norm()).item()
 
-    assert changed["float32"][0] > 0.99
-    assert changed["float32"][1] < 0.01
-    assert changed["bfloat16"][1] > 0.5
+    assert share["float32"] < 0.05
+    assert share["bfloat16"] > 0.5
