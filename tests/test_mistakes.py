@@ -66,7 +66,7 @@ SETTINGS = {
     "negative held-out rows": ("data.sft.eval_rows", "-1", ["data.sft.eval_rows: -1 is less than 1."]),
     "endless rows": ("data.sft.rows", "null", ["data.sft.rows is missing: a built-in task has no end."]),
     "adapters of no rank": ("train.lora", "{rank: 0, alpha: 16}", ["train.lora.rank: 0 is less than 1."]),
-    "adapters without alpha": ("dpo.lora", "{rank: 8}", ["dpo.lora.alpha is missing."]),
+    "adapters without alpha": ("train.lora", "{rank: 8}", ["train.lora.alpha is missing."]),
     "PEFT's name": ("train.lora", "{rank: 8, alpha: 16, lora_dropout: 0.1}", ["train.lora.lora_dropout", "dropout?"]),
     "all dropped": ("train.lora", "{rank: 8, alpha: 16, dropout: 1}", ["train.lora.dropout: 1 is not at least 0"]),
     "adapters as a switch": ("train.lora", "true", ["train.lora: true is true or false, not a map or null."]),
