@@ -29,6 +29,7 @@ from llmrl.sections import (
     TESTS,
     Answers,
     Data,
+    Lora,
     Model,
     Part,
     Run,
@@ -209,6 +210,7 @@ def check(path: Path = PATH) -> dict[str, Any]:
             checker.section((name,), given[name], sections()[name], cls)
     check_source(checker, ("model",), given.get("model", {}))
     check_data(checker, given.get("data", {}))
+    check_lora(checker, "train", given.get("train", {}).get("lora"))
     check_trackers(checker, given.get("run", {}))
     check_interval(checker, given.get("run", {}).get("save_steps"))
     for stage in STAGES:
@@ -312,6 +314,7 @@ def check_stage(checker: Checker, stage: str, train: dict, section: dict) -> Non
     """A stage's names and values, and combinations that TRL would reject only after minutes of loading."""
     before = len(checker.mistakes)
     checker.names((stage,), section, stage_names(stage))
+    check_lora(checker, stage, section.get("lora"))
     if not section.get("init"):
         checker.say((stage, "init"), " is missing: the folder of the model this stage starts from.")
     if stage == "grpo":
@@ -319,6 +322,12 @@ def check_stage(checker: Checker, stage: str, train: dict, section: dict) -> Non
         check_pass_rate(checker, section.get("pass_rate"))
     if len(checker.mistakes) == before:
         check_batches(checker, stage, train, section)
+
+
+def check_lora(checker: Checker, section: str, lora: Any) -> None:
+    """The adapters' own names and values."""
+    if isinstance(lora, dict):
+        checker.section((section, "lora"), lora, names_of(Lora), Lora)
 
 
 def check_batches(checker: Checker, stage: str, train: dict, section: dict) -> None:

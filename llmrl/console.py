@@ -122,8 +122,12 @@ def plan(run: Run, trainer: Trainer, counts: dict[str, int], resumed: Path | Non
     length = f"{arguments.max_steps} steps" if arguments.max_steps > 0 else f"{arguments.num_train_epochs:g} epochs"
     left_out = [f"{n:,} {name.removeprefix('rows_').replace('_', ' ')}" for name, n in counts.items() if name != "rows"]
     rows = f"{counts['rows']:,} to train on, {len(run.eval_rows):,} held out; left out {', '.join(left_out)}"
+    model = f"{own.init}, {parameters / 1e6:.2f} M parameters"
+    if settings.lora:
+        trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
+        model += f", of which {trained / 1e6:.2f} M are trained: LoRA of rank {settings.lora.rank}"
     for name, value in {
-        "model": f"{own.init}, {parameters / 1e6:.2f} M parameters",
+        "model": model,
         "rows": rows,
         "device": f"{run.hardware.name}, {run.hardware.precision}",
         "training": f"{length} of {own.batch} sequences, learning rate {settings.lr:g}",

@@ -20,10 +20,13 @@ from llmrl import repository
 from llmrl.errors import InputError
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from llmrl.sections import Lora
+
 # What decides the bytes of a model beside its inputs and settings.
-LIBRARIES = ("accelerate", "datasets", "numpy", "tokenizers", "torch", "transformers", "trl")
+LIBRARIES = ("accelerate", "datasets", "numpy", "peft", "tokenizers", "torch", "transformers", "trl")
 # What a stage writes anew; everything else in a model's folder belongs to its tokenizer, which no stage changes.
 OWN_FILES = ("config.json", "generation_config.json", "provenance.json", "*.safetensors", "*.safetensors.index.json")
 
@@ -86,15 +89,36 @@ def load_policy(folder: str) -> PreTrainedModel:
     return transformers.AutoModelForCausalLM.from_pretrained(folder, **LOADING)
 
 
+def save_adapter(model: PeftModel, out: Path) -> None:
+    """Write a model's adapter, with its config, into `out`: the same bytes for the same weights."""
+    model.save_pretrained(str(out))
+    (out / "README.md").unlink()  # a form to fill in
+    config = out / "adapter_config.json"
+    # PEFT writes its sets in the order that this process has them.
+    values = {name: sorted(v) if isinstance(v, list) else v for name, v in json.loads(config.read_text()).items()}
+    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
 def load_classifier(folder: str, seed: int) -> PreTrainedModel:
     """A model that gives one score, in float32; on a policy's body its head is new, drawn by `seed`."""
     transformers.set_seed(seed)
     return transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, **LOADING)
 
 
-def save(model: PreTrainedModel, init: str, out: Path, provenance: dict[str, Any]) -> None:
-    """Write a model that came from the folder `init` into `out`: the same bytes for the same weights."""
-    model.save_pretrained(out)
+def save(
+    model: PreTrainedModel | PeftModel, init: str, out: Path, provenance: dict[str, Any], lora: Lora | None = None
+) -> None:
+    """Write a model that came from the folder `init` into `out`: the same bytes for the same weights.
+
+    An adapter is merged, so that the model is whole without it, and kept in adapter/.
+    """
+    if lora is not None:
+        import torch
+
+        save_adapter(model, out / "adapter")
+        model = model.merge_and_unload()  # in float32, in which all models are loaded
+        model.to(dtype=getattr(torch, lora.merge))
+    model.save_pretrained(str(out))
     for file in Path(init).iterdir():
         if file.is_file() and not any(file.match(pattern) for pattern in OWN_FILES):
             shutil.copyfile(file, out / file.name)

@@ -69,13 +69,15 @@ AT_LEAST = {
     **dict.fromkeys(("max_length", "max_prompt_length", "max_completion_length"), 1),
     "num_generations": 2,
     "pass_samples": 2,
+    "rank": 1,
 }
-ABOVE_ZERO = ("lr", "lr_scale", "temperature", "num_train_epochs", "eval_steps", "logging_steps")
+ABOVE_ZERO = ("lr", "lr_scale", "alpha", "temperature", "num_train_epochs", "eval_steps", "logging_steps")
 
 # Names whose value is one of a few texts: ours, and where transformers lists its own.
 CHOICES = {
     "precision": ("auto", "fp32", "bf16", "fp16"),
     "verbosity": ("normal", "quiet"),
+    "merge": ("float32", "bfloat16", "float16"),
     # `wrapped` would let a document attend to the one before it.
     "packing_strategy": ("bfd", "bfd_split"),
     # `group_by_length` draws its order before the random state of a resumed run is restored.
@@ -158,6 +160,8 @@ def nonsense(name: str, value: float) -> str | None:
         return "is less than 1"
     if name == "eval_share" and not 0 < value < 1:
         return "is not between 0 and 1: there must be rows to train on and rows held out"
+    if name == "dropout" and not 0 <= value < 1:
+        return "is not at least 0 and less than 1"
     if name in ("max_defective", "min_signal") and not 0 <= value <= 1:
         return "is not between 0 and 1"
     return None

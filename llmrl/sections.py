@@ -102,6 +102,21 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters, which are trained in place of the weights: https://arxiv.org/abs/2106.09685
+
+    `alpha` over `rank` scales them; `targets` are the modules that get one, "all-linear" all but the head; `merge` is
+    the precision in which the sum of weights and adapters is saved.
+    """
+
+    rank: int
+    alpha: int
+    dropout: float = 0.0
+    targets: list[str] | str = "all-linear"
+    merge: str = "float32"
+
+
+@dataclass(frozen=True)
 class Train:
     """Our own names in `train`; a stage's section overrides all but `lr`."""
 
@@ -111,6 +126,7 @@ class Train:
     lr: float
     precision: str = "auto"
     threads: int | None = None
+    lora: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +179,11 @@ class Settings:
     run: Run
 
     @property
+    def lora(self) -> Lora | None:
+        """The adapters to train, if any."""
+        return Lora(**self.own.lora) if self.own.lora else None
+
+    @property
     def tracked(self) -> dict[str, Any]:
         """Everything here that decides the bytes of the stage's model, for its provenance."""
         own = {f.name: getattr(self.own, f.name) for f in fields(OWN[self.stage]) if f.name not in ("lr", "lr_scale")}
@@ -181,7 +202,13 @@ OWN = {"sft": Stage, "reward": Stage, "dpo": Stage, "grpo": Grpo}
 def sections() -> dict[str, Names]:
     """Every section, and what it may hold."""
     data = {f"data.{name}": names_of(Source) for name in DATA_SETS}
-    rest = {"model": names_of(Model), "data": names_of(Data), "answers": names_of(Answers), "run": names_of(Run)}
+    rest = {
+        "model": names_of(Model),
+        "train.lora": names_of(Lora),
+        "data": names_of(Data),
+        "answers": names_of(Answers),
+        "run": names_of(Run),
+    }
     return {"train": train_names()} | {stage: stage_names(stage) for stage in STAGES} | rest | data
 
 

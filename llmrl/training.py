@@ -23,6 +23,7 @@ from llmrl.errors import InputError, reported
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from peft import LoraConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 
     from llmrl.answers import Measured
@@ -90,6 +91,21 @@ class Run:
             **self.hardware.arguments,
             **settings.trl,
         }
+
+    def lora(self, task: str) -> LoraConfig | None:
+        """The adapters to train in place of the weights, if any; of a classifier (SEQ_CLS) its head is trained too."""
+        from peft import LoraConfig
+
+        chosen = self.settings.lora
+        if chosen is None:
+            return None
+        return LoraConfig(
+            task_type=task,
+            r=chosen.rank,
+            lora_alpha=chosen.alpha,
+            lora_dropout=chosen.dropout,
+            target_modules=chosen.targets,
+        )
 
 
 def main(stage: Stage) -> None:
@@ -223,7 +239,7 @@ class Work:
             if steps == last:
                 with folder.phase("saving"):
                     written = store.unfinished / "trained"
-                    models.save(trainer.model, settings.own.init, written / "model", made_by)
+                    models.save(trainer.model, settings.own.init, written / "model", made_by, settings.lora)
                     product = repository.digest(written / "model")
                     store.keep(written, "trained", measured() | {"steps": steps, "product": product})
             elif not self.stop.asked:
@@ -290,7 +306,10 @@ class Work:
 
 
 def evaluating(run: Run) -> Run:
-    """The run of a trainer that only evaluates: it reports to nobody, its completions have a folder of their own."""
-    settings = replace(run.settings, run=replace(run.settings.run, report_to="none"))
+    """The run of a trainer that only evaluates a whole model: it reports to nobody, its completions have a folder of
+    their own.
+    """
+    quiet, whole = replace(run.settings.run, report_to="none"), replace(run.settings.own, lora=None)
+    settings = replace(run.settings, run=quiet, own=whole)
     one_row = run.train_rows.select(range(1))  # a trainer must have some
     return replace(run, settings=settings, train_rows=one_row, callbacks=[], output_dir=run.output_dir / "after")

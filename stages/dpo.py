@@ -16,11 +16,13 @@ def trainer(run: training.Run, init: str) -> trl.DPOTrainer:
     """TRL's trainer on the model in the folder `init`."""
     return trl.DPOTrainer(
         model=models.load_policy(init),
-        ref_model=models.load_policy(run.settings.own.init),
+        # The reference, where adapters are trained, is the model with these off.
+        ref_model=None if run.settings.lora else models.load_policy(run.settings.own.init),
         args=trl.DPOConfig(**run.arguments),
         train_dataset=run.train_rows,
         eval_dataset=run.eval_rows,
         processing_class=run.tokenizer,
+        peft_config=run.lora("CAUSAL_LM"),
         callbacks=run.callbacks,
     )
 

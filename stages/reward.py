@@ -18,6 +18,7 @@ def trainer(run: training.Run, init: str) -> trl.RewardTrainer:
         train_dataset=run.train_rows,
         eval_dataset=run.eval_rows,
         processing_class=run.tokenizer,
+        peft_config=run.lora("SEQ_CLS"),
         callbacks=run.callbacks,
     )
 

@@ -20,6 +20,7 @@ def trainer(run: training.Run, init: str) -> trl.SFTTrainer:
         train_dataset=run.train_rows,
         eval_dataset=run.eval_rows,
         processing_class=run.tokenizer,
+        peft_config=run.lora("CAUSAL_LM"),
         callbacks=run.callbacks,
     )
 

@@ -73,6 +73,11 @@ SETTINGS = {
     "range that is a number": ("grpo.pass_rate", "0.5", ["grpo.pass_rate: 0.5 is a number, not a list or null."]),
     "range of another section": ("data.prompts.rows", "9\n    pass_rate: [0.1, 0.9]", ["data.prompts.pass_rate is not set here; it belongs in grpo."]),
     "judged by one answer": ("grpo.pass_samples", "1", ["grpo.pass_samples: 1 is less than 2."]),
+    "adapters of no rank": ("train.lora", "{rank: 0, alpha: 16}", ["train.lora.rank: 0 is less than 1."]),
+    "adapters without alpha": ("train.lora", "{rank: 8}", ["train.lora.alpha is missing."]),
+    "PEFT's name": ("train.lora", "{rank: 8, alpha: 16, lora_dropout: 0.1}", ["train.lora.lora_dropout", "dropout?"]),
+    "all dropped": ("train.lora", "{rank: 8, alpha: 16, dropout: 1}", ["train.lora.dropout: 1 is not at least 0"]),
+    "adapters as a switch": ("train.lora", "true", ["train.lora: true is true or false, not a map or null."]),
     # Values that are one of a few.
     "unknown precision": ("train.precision", "fp8", ['train.precision: "fp8" is none of auto, fp32, bf16, fp16.']),
     "misspelt schedule": ("train.lr_scheduler_type", "cosin", ["is none of linear, cosine", "Did you mean cosine?"]),
