@@ -5,7 +5,12 @@ The micro experiment is run once; what a remote and a bare repository then hold 
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +39,35 @@ def another(made: Clone, folder: Path) -> Clone:
     origin = made.run("git", "remote", "get-url", "origin").strip()
     subprocess.run(["git", "clone", "-q", origin, str(folder)], check=True)
     return Clone(folder)
+
+
+@pytest.fixture(scope="module")
+def with_s3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the programs are of an environment of its own: `dvc[s3]` does not fit beside what is locked."""
+    folder = tmp_path_factory.mktemp("s3") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    required = Path(__file__).parent / "s3-requirements.txt"
+    subprocess.run([folder / "bin/pip", "install", "-q", "--require-hashes", "-r", str(required)], check=True)
+    return folder / "bin"
+
+
+@pytest.fixture
+def store(with_s3: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a store that speaks S3's protocol, with a bucket in it."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ada")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    bucket = f"import boto3; boto3.client('s3', endpoint_url={address!r}).create_bucket(Bucket='llmrl')"
+    with subprocess.Popen([with_s3 / "moto_server", "-p", str(port)], stderr=subprocess.DEVNULL) as server:
+        end = time.monotonic() + 60
+        while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < end:
+            time.sleep(0.1)
+        subprocess.run([with_s3 / "python", "-c", bucket], check=True)
+        yield address
+        server.terminate()
 
 
 def contents(clone: Clone, product: str) -> dict[str, bytes]:
@@ -90,3 +124,20 @@ def test_an_experiment_that_is_no_commit_is_pulled(made: Clone, tmp_path: Path) 
     assert made.figures("grpo") == clone.figures("grpo")
     assert contents(made, "models/grpo") == contents(clone, "models/grpo")
     assert [] == clone.stages("dvc", "repro")
+
+
+@pytest.mark.slow
+def test_over_s3(made: Clone, with_s3: Path, store: str, tmp_path: Path) -> None:
+    """The same over S3's protocol, with a DVC that speaks it; the project's own does not mind such a remote."""
+    clone = another(made, tmp_path / "ben")
+    for one in (made, clone):
+        one.environment |= {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        one.run("dvc", "remote", "add", "-f", "-d", "bucket", "s3://llmrl/store")
+        one.run("dvc", "remote", "modify", "bucket", "endpointurl", store)
+    made.run(str(with_s3 / "dvc"), "push")
+    clone.run(str(with_s3 / "dvc"), "pull")
+    made.run("git", "checkout", "-q", ".dvc/config")
+
+    assert [] == clone.stages("dvc", "repro")
+    for product in PRODUCTS:
+        assert contents(made, product) == contents(clone, product)
