@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,7 +33,8 @@ def clone(undisturbed: tuple[Clone, bytes], monkeypatch: pytest.MonkeyPatch) -> 
     """The same clone, its sft not run yet; the test stands in it."""
     clone = undisturbed[0]
     clone.run("git", "checkout", "-q", ".")
-    clone.run("git", "clean", "-qfdx", "metrics", "runs", ".llmrl", "dvc.lock", "models/sft")
+    clone.run("git", "clean", "-qfdx", "metrics", "runs", "dvc.lock", "models/sft")
+    shutil.rmtree(clone.folder / ".llmrl", ignore_errors=True)  # what waits for DVC to record may remove it, too
     clone.run("rm", "-rf", ".dvc/cache/runs")
     monkeypatch.chdir(clone.folder)
     return clone
