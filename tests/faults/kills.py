@@ -42,6 +42,7 @@ class Kill:
     after: float
     stage: str = ""
     phase: str = ""
+    rwlock: bool = False  # DVC had to be helped
 
 
 def long_enough(folder: Path) -> Clone:
@@ -108,7 +109,21 @@ def hit(clone: Clone, kill: Kill) -> bool:
     # dvc does not mind SIGINT while a stage runs, and a trainer has its grace.
     _, alive = psutil.wait_procs(family, timeout=GONE)
     assert not alive, f"{kill}: {alive} lived on"
+    kill.rwlock = mend(clone)
     return dvc.returncode != 0
+
+
+def mend(clone: Clone) -> bool:
+    """Do what README says of a DVC that was killed while it wrote its list of locks, which it does in place."""
+    rwlock = clone.folder / ".dvc/tmp/rwlock"
+    try:
+        json.loads(rwlock.read_text())
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        rwlock.unlink()
+        return True
+    return False
 
 
 def cmdline(process: psutil.Process) -> list[str]:
