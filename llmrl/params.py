@@ -52,7 +52,8 @@ def main() -> None:
     for name in STAGES:
         table.add_column(name, overflow="fold")
     for name in dict.fromkeys(name for column in columns for name in column):
-        table.add_row(name, *(str(column.get(name, "")) for column in columns))
+        values = [column.get(name, "") for column in columns]
+        table.add_row(name, *(f"{value:g}" if isinstance(value, float) else str(value) for value in values))
     Console().print(table)
 
 
