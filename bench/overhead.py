@@ -116,7 +116,7 @@ def steps(logs: list[dict]) -> list[dict]:
     for log in logs:
         if "learning_rate" in log:
             kept.append({k: v for k, v in log.items() if not any(word in k for word in PASSING) and k != "seconds"})
-            kept[-1].pop("memory_gib", None)
+            kept[-1].pop("peak_gib", None)
     return kept
 
 

@@ -5,13 +5,14 @@ In a log file: a line now and then, no control characters.
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
 from rich import box, progress
 from rich.console import Console, RenderableType
@@ -27,10 +28,19 @@ GIB = 2**30
 LINE_EVERY = 30.0  # seconds between two lines in a log file
 
 
-def memory_gib() -> float:
-    """Memory in use: reserved by torch on a GPU, the process's resident set otherwise."""
-    taken = torch.cuda.memory_reserved() if torch.cuda.is_available() else psutil.Process().memory_info().rss
-    return round(taken / GIB, 2)
+def peaks() -> dict[str, float]:
+    """The most memory that was taken so far, in GiB: of a GPU allocated, and reserved, by torch; else resident."""
+    if torch.cuda.is_available():
+        taken = {"allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved()}
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024
+        taken = {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    return {name: round(size / GIB, 2) for name, size in taken.items()}
+
+
+def peak() -> str:
+    """The same in words, shortly."""
+    return " ".join(f"{size:g} GiB {name}" for name, size in peaks().items())
 
 
 class Terminal:
@@ -75,7 +85,7 @@ class Progress(TrainerCallback):
             progress.TimeElapsedColumn(),
             progress.TextColumn("left"),
             progress.TimeRemainingColumn(),
-            progress.TextColumn("{task.fields[loss]}  {task.fields[memory]} GiB"),
+            progress.TextColumn("{task.fields[loss]}  {task.fields[memory]}"),
             console=terminal.screen,
             disable=not terminal.screen.is_terminal,
         )
@@ -85,9 +95,7 @@ class Progress(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.resumed = state.global_step
-        self.task = self.bar.add_task(
-            self.stage, total=state.max_steps, completed=self.resumed, loss="", memory=memory_gib()
-        )
+        self.task = self.bar.add_task(self.stage, total=state.max_steps, completed=self.resumed, loss="", memory=peak())
         self.bar.start()
         self.began = self.said = time.monotonic()
 
@@ -99,16 +107,16 @@ class Progress(TrainerCallback):
             self.loss += f"  {1 - logs['frac_reward_zero_std']:.0%} of groups with signal"
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar.update(self.task, completed=state.global_step, loss=self.loss, memory=memory_gib())
+        self.bar.update(self.task, completed=state.global_step, loss=self.loss, memory=peak())
         now = time.monotonic()
         if now - self.said >= LINE_EVERY or state.global_step == state.max_steps:
             self.said = now
             done = state.global_step - self.resumed
             left = (now - self.began) / done * (state.max_steps - state.global_step)
             line = f"{self.stage} step {state.global_step}/{state.max_steps}  {self.loss}  {left:.0f} s left"
-            self.terminal.paper.print(f"{line}  {memory_gib()} GiB")
+            self.terminal.paper.print(f"{line}  {peak()}")
             if not self.terminal.screen.is_terminal:
-                self.terminal.screen.print(f"{line}  {memory_gib()} GiB")
+                self.terminal.screen.print(f"{line}  {peak()}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.bar.stop()

@@ -92,7 +92,7 @@ class Folder:
         """Record how the run ended, and give the screen back."""
         log.info("end: %s", how)
         self.terminal.close()
-        self.write(seconds=round(time.monotonic() - self.started, 1), exit=how)
+        self.write(seconds=round(time.monotonic() - self.started, 1), peak_gib=console.peaks(), exit=how)
 
     def keep(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Keep a table as Parquet."""
@@ -137,7 +137,7 @@ def listen(path: Path) -> None:
 
 
 class Journal(transformers.TrainerCallback):
-    """Writes each log of the trainer as a line of JSON, with the seconds since the start and the memory in use."""
+    """Writes each log of the trainer as a line of JSON, with the seconds since the start and the peak of memory."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.started = path, time.monotonic()
@@ -145,7 +145,7 @@ class Journal(transformers.TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if state.is_world_process_zero:
             seconds = round(time.monotonic() - self.started, 3)
-            line = {"step": state.global_step, "seconds": seconds, "memory_gib": console.memory_gib(), **(logs or {})}
+            line = {"step": state.global_step, "seconds": seconds, "peak_gib": console.peaks(), **(logs or {})}
             with self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
 

@@ -122,9 +122,10 @@ def test_run_folder(clone: Clone, stage: str) -> None:
     lines = [json.loads(line) for line in (record["folder"] / "metrics.jsonl").read_text().splitlines()]
 
     assert 0 == record["exit"]
+    assert record["peak_gib"]["resident"] > 0
     assert record["id"] == record["folder"].name
     assert {1, 2, 3} <= {line["step"] for line in lines}
-    assert all(line["seconds"] >= 0 and line["memory_gib"] > 0 for line in lines)
+    assert all(line["seconds"] >= 0 and line["peak_gib"]["resident"] > 0 for line in lines)
     assert list(record["folder"].glob("events.out.tfevents.*"))
     assert "\x1b" not in (record["folder"] / "console.log").read_text()
     assert f"models/{stage}" in (record["folder"] / "console.log").read_text()
