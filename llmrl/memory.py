@@ -22,7 +22,6 @@ DEFAULTS = {
     "num_generations": 8,
     "per_device_eval_batch_size": 8,
     "beta": 0.0,  # GRPO's; DPO's decides no memory
-    "precompute_ref_log_probs": False,
 }
 # The tile in which TRL's fused head computes logits, in tokens and in vocabulary: trl/kernels/chunked_logprob.py.
 TILE = (4096, 32768)
@@ -37,6 +36,7 @@ FAMILIES = {
 }
 
 Parts = dict[str, int]  # what takes memory, and how much
+Tensor = tuple[int, ...]  # a parameter, by its shape
 CAST = "weights cast for the arithmetic"
 
 
@@ -91,28 +91,31 @@ class Shape:
         matrices = {"q_proj": (a, h), "k_proj": (kv, h), "v_proj": (kv, h), "o_proj": (h, a)}
         return matrices | {"gate_proj": (i, h), "up_proj": (i, h), "down_proj": (h, i)}
 
-    def tensors(self, classifier: bool = False) -> list[tuple[int, ...]]:
+    def tensors(self, classifier: bool = False) -> list[Tensor]:
         """The shape of every parameter: of a policy, or of a model that gives one score."""
         biased = {"q_proj": self.qkv_bias, "k_proj": self.qkv_bias, "v_proj": self.qkv_bias, "o_proj": self.o_bias}
-        layer: list[tuple[int, ...]] = [(self.hidden,)] * 2 + [(self.head,)] * (2 * self.head_norms)
+        layer: list[Tensor] = [(self.hidden,), (self.hidden,), *[(self.head,)] * (2 * self.head_norms)]
         for name, size in self.linears.items():
-            layer += [size, (size[0],)] if biased.get(name, self.mlp_bias) else [size]
+            layer.append(size)
+            if biased.get(name, self.mlp_bias):
+                layer.append((size[0],))
         embedding = (self.vocabulary, self.hidden)
-        head = [(1, self.hidden)] if classifier else [] if self.tied else [embedding]
+        head: list[Tensor] = [(1, self.hidden)] if classifier else [] if self.tied else [embedding]
         return [embedding, *(layer * self.layers), (self.hidden,), *head]
 
-    def adapters(self, rank: int, targets: list[str] | str) -> list[tuple[int, ...]]:
+    def adapters(self, rank: int, targets: list[str] | str) -> list[Tensor]:
         """The shape of every matrix of LoRA's."""
         chosen = [size for name, size in self.linears.items() if targets == "all-linear" or name in targets]
-        return [shape for out, into in chosen for shape in ((rank, into), (out, rank))] * self.layers
+        layer: list[Tensor] = [shape for out, into in chosen for shape in ((rank, into), (out, rank))]
+        return layer * self.layers
 
 
-def numbers(tensors: list[tuple[int, ...]]) -> int:
+def numbers(tensors: list[Tensor]) -> int:
     """How many numbers the tensors hold."""
     return sum(prod(size) for size in tensors)
 
 
-def optimizer(name: str, tensors: list[tuple[int, ...]]) -> int | None:
+def optimizer(name: str, tensors: list[Tensor]) -> int | None:
     """What an optimizer keeps of these parameters; None where that is not known."""
     count, each = numbers(tensors), FLOAT * len(tensors)  # `each` is a counter a parameter
     if name.startswith("adamw_torch"):
@@ -158,7 +161,7 @@ class Stage:
         return numbers(self.shape.tensors(self.classifier))
 
     @property
-    def trained(self) -> list[tuple[int, ...]]:
+    def trained(self) -> list[Tensor]:
         """The parameters that get gradients."""
         if (lora := self.settings.lora) is None:
             return self.shape.tensors(self.classifier)
@@ -193,9 +196,7 @@ class Stage:
         adapters = numbers(self.trained) if settings.lora else 0
         held = {"weights": FLOAT * (self.parameters + adapters)}
         policy = FLOAT * self.parameters
-        if not settings.lora and settings.stage == "dpo" and not self.option("precompute_ref_log_probs"):
-            held["reference model"] = policy
-        if not settings.lora and settings.stage == "grpo" and self.option("beta"):
+        if not settings.lora and (settings.stage == "dpo" or (settings.stage == "grpo" and self.option("beta"))):
             held["reference model"] = policy
         if settings.stage == "grpo" and "reward_model" in settings.own.rewards:
             held["reward model"] = FLOAT * numbers(shape.tensors(classifier=True))
@@ -224,7 +225,7 @@ class Stage:
         """Weights in the precision of the arithmetic, beside those in float32: of all layers, or of one."""
         if self.precision == "fp32":
             return 0
-        return self.arithmetic * numbers(list(self.shape.linears.values())) * (self.shape.layers if whole else 1)
+        return self.arithmetic * sum(map(prod, self.shape.linears.values())) * (self.shape.layers if whole else 1)
 
     def states(self) -> int:
         """What the optimizer keeps; of one that is not known here, as AdamW's two moments."""

@@ -241,6 +241,7 @@ def test_adafactor_s_update() -> None:
 
 
 WHOLE = 4 * 494_032_768
+ADAPTERS = 24 * (4 * 896 + 2 * (896 + 128) + 3 * (896 + 4_864))  # of rank 1
 JUDGE = WHOLE + 4 * 896
 
 
@@ -250,7 +251,7 @@ JUDGE = WHOLE + 4 * 896
         ("sft", {}, {}, {"weights": WHOLE}),
         ("reward", {}, {}, {"weights": JUDGE}),
         ("dpo", {}, {}, {"weights": WHOLE, "reference model": WHOLE}),
-        ("dpo", {}, {"precompute_ref_log_probs": True}, {"weights": WHOLE}),
+        ("dpo", {"lora": {"rank": 1, "alpha": 1}}, {}, {"weights": WHOLE + 4 * ADAPTERS}),
         ("grpo", {}, {}, {"weights": WHOLE, "reward model": JUDGE}),
         ("grpo", {}, {"beta": 0.1}, {"weights": WHOLE, "reference model": WHOLE, "reward model": JUDGE}),
         ("grpo", {"rewards": {"accuracy": 1.0}}, {}, {"weights": WHOLE}),
