@@ -25,9 +25,12 @@ $(READY): requirements.lock
 	@touch $@
 
 PROFILES := $(sort $(wildcard profiles/*.yaml))
-.PHONY: params profile repro test test-slow lint fix plots lock
+.PHONY: params plan profile repro test test-slow lint fix plots lock
 params: $(READY)  ## check params.yaml and print what each trainer gets
 	@python -m llmrl.params
+
+plan: $(READY)  ## what `make repro` would run, and its memory, disk and hours, before it starts
+	@python -m llmrl.plan
 
 # What was another profile is in profiles/; anything else in params.yaml that is not committed would be lost.
 profile:  ## another experiment into params.yaml: make profile NAME=qwen2.5-0.5b

@@ -18,6 +18,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from transformers import TrainerCallback
 
+from llmrl import fit
+
 if TYPE_CHECKING:
     from transformers import Trainer
 
@@ -127,6 +129,7 @@ def plan(run: Run, trainer: Trainer, too_long: int, resumed: Path | None) -> Tab
         "model": model,
         "rows": f"{rows}, {too_long:,} left out as too long",
         "device": f"{run.hardware.name}, {run.hardware.precision}",
+        **({"memory": expected(run)} if run.memory else {}),
         "training": f"{length} of {own.batch} sequences, learning rate {settings.lr:g}",
         **({"resumed": f"from {resumed.name.replace('-', ' ')}"} if resumed else {}),
     }.items():
@@ -134,6 +137,15 @@ def plan(run: Run, trainer: Trainer, too_long: int, resumed: Path | None) -> Tab
     table.title = f"{settings.stage} -> models/{settings.stage}"
     table.title_justify, table.title_style = "left", "bold"
     return table
+
+
+def expected(run: Run) -> str:
+    """The memory it is expected to take, and what takes most of it."""
+    assert run.memory is not None
+    moment, parts = run.memory.peak()
+    largest = sorted(parts, key=lambda part: -parts[part])[:3]
+    shown = ", ".join(f"{part} {fit.size(parts[part])}" for part in largest)
+    return f"{fit.size(sum(parts.values()))} expected ({moment}: {shown}, …)"
 
 
 def outcome(stage: str, before: dict[str, Any], after: dict[str, Any]) -> Table:

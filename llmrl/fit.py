@@ -108,7 +108,7 @@ def halves(number: int, multiple: int) -> list[int]:
 def changes(stage: Stage, limit: float) -> Changes:
     """What to change so that the stage takes at most `limit` bytes; where nothing is enough, all that helps."""
     made: dict[Lever, Changes] = {}
-    for lever in 2 * LEVERS:  # what helps little at first may help more once another moment takes less
+    for lever in 3 * LEVERS:  # what helps little at first may help more once another moment takes less
         if (least := total(changed(stage, made))) <= limit:
             break
         others = {other: value for other, value in made.items() if other != lever}
@@ -137,16 +137,16 @@ def refusal(stage: Stage, limit: float, of: str) -> str | None:
     if (expected := total(stage)) <= limit:
         return None
     name, (moment, parts) = stage.settings.stage, stage.peak()
-    largest = ", ".join(f"{part} {gib(size)}" for part, size in sorted(parts.items(), key=lambda one: -one[1])[:3])
+    largest = ", ".join(f"{part} {size(taken)}" for part, taken in sorted(parts.items(), key=lambda one: -one[1])[:3])
     said = (
-        f"{name} is expected to take {gib(expected)} GiB ({moment}: {largest}), more than the {gib(limit)} GiB "
+        f"{name} is expected to take {size(expected)} ({moment}: {largest}), more than the {size(limit)} "
         f"of {of}. Nothing was loaded."
     )
     made = changes(stage, limit)
     least = total(changed(stage, {micro_batch: made}))
     if least > limit:
-        return f"{said} No setting is enough: with {options(made)} it still takes {gib(least)} GiB."
-    return f"{said} This would fit, at {gib(least)} GiB:\n  dvc exp run {options(made)}"
+        return f"{said} No setting is enough: with {options(made)} it still takes {size(least)}."
+    return f"{said} This would fit, at {size(least)}:\n  dvc exp run {options(made)}"
 
 
 def require(stage: Stage, limit: float | None, of: str) -> None:
@@ -155,11 +155,10 @@ def require(stage: Stage, limit: float | None, of: str) -> None:
         raise InputError(said)
 
 
-def gib(size: float) -> str:
-    """Bytes in GiB, to two significant digits at least.
+def size(number: float) -> str:
+    """Bytes in a unit that suits them.
 
-    >>> gib(1.5 * 2**30), gib(2**20)
-    ('1.50', '0.00098')
+    >>> size(1.5 * 2**30), size(2**20)
+    ('1.50 GiB', '1.00 MiB')
     """
-    value = size / GIB
-    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+    return f"{number / GIB:.2f} GiB" if number >= 0.1 * GIB else f"{number / 2**20:.2f} MiB"

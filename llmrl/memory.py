@@ -13,6 +13,7 @@ from typing import Any
 from llmrl.sections import Settings
 
 FLOAT = 4  # bytes; weights, gradients and adapters are float32 whatever the precision of the arithmetic
+PROMPT = 256  # tokens of a prompt where nothing limits them: a guess
 # TRL's own, where params.yaml says nothing.
 DEFAULTS = {
     "gradient_checkpointing": True,
@@ -135,6 +136,23 @@ def optimizer(name: str, tensors: list[Tensor]) -> int | None:
     return 0 if name == "sgd" else None
 
 
+def option(settings: Settings, name: str) -> Any:
+    """A setting of TRL's, or its default."""
+    return settings.trl.get(name, DEFAULTS[name])
+
+
+def sides(settings: Settings) -> int:
+    """Sequences of a row: the two answers of a pair, or one."""
+    return 2 if settings.stage in ("reward", "dpo") else 1
+
+
+def length(settings: Settings) -> int:
+    """Tokens of the longest sequence."""
+    if settings.stage == "grpo":
+        return (settings.own.max_prompt_length or PROMPT) + int(option(settings, "max_completion_length"))
+    return int(option(settings, "max_length"))
+
+
 @dataclass(frozen=True)
 class Stage:
     """The memory of one stage: a model's shape, the stage's settings, and the precision of the arithmetic."""
@@ -145,7 +163,7 @@ class Stage:
     kind: str = "cpu"  # of device; on CUDA the head's tile is worked on in place
 
     def option(self, name: str) -> Any:
-        return self.settings.trl.get(name, DEFAULTS[name])
+        return option(self.settings, name)
 
     @property
     def arithmetic(self) -> int:
@@ -168,21 +186,11 @@ class Stage:
         return self.shape.adapters(lora.rank, lora.targets) + [(1, self.shape.hidden)] * self.classifier
 
     @property
-    def sides(self) -> int:
-        """Sequences of a row: the two answers of a pair, or one."""
-        return 2 if self.settings.stage in ("reward", "dpo") else 1
-
-    @property
-    def length(self) -> int:
-        """Tokens of the longest sequence."""
-        if self.settings.stage == "grpo":
-            return self.prompt + int(self.option("max_completion_length"))
-        return int(self.option("max_length"))
-
-    @property
     def prompt(self) -> int:
-        """Tokens of the longest prompt that is answered; where nothing limits it, a guess."""
-        return self.settings.own.max_prompt_length or min(256, int(self.option("max_length")))
+        """Tokens of the longest prompt that is answered."""
+        if self.settings.stage == "grpo":
+            return self.settings.own.max_prompt_length or PROMPT
+        return min(PROMPT, length(self.settings))
 
     @property
     def generated(self) -> int:
@@ -202,12 +210,14 @@ class Stage:
             held["reward model"] = FLOAT * numbers(shape.tensors(classifier=True))
         return held
 
-    def kept(self, tokens: int, length: int) -> int:
+    def kept(self, tokens: int) -> int:
         """What one layer keeps of its forward pass for the backward: the rows of docs/memory.md."""
         shape, p = self.shape, self.arithmetic
         streams = 6 * FLOAT if p == FLOAT else 4 * FLOAT + 5 * p  # of norms, and what goes into the matrices
         token = streams * shape.hidden + 4 * p * shape.attention + 4 * p * shape.intermediate
-        return tokens * (token + p * length + FLOAT * (shape.heads + 2))  # the mask; softmax's and the norms' sums
+        return tokens * (
+            token + p * length(self.settings) + FLOAT * (shape.heads + 2)
+        )  # the mask; softmax's and the norms' sums
 
     def passing(self, tokens: int) -> int:
         """What a layer holds at most while it computes, without a gradient."""
@@ -235,10 +245,12 @@ class Stage:
     def step(self) -> dict[str, Parts]:
         """The three moments of an optimizer step at which most is held."""
         own, shape = self.settings.own, self.shape
-        tokens = own.micro_batch * self.sides * self.length
+        tokens = own.micro_batch * sides(self.settings) * length(self.settings)
         checkpointing, lora = bool(self.option("gradient_checkpointing")), self.settings.lora
-        layer, stream = self.kept(tokens, self.length), FLOAT * shape.hidden * tokens
-        ends = 3 * stream + 2 * tokens * self.length  # of the last norm, and what goes into the head; the masks
+        layer, stream = self.kept(tokens), FLOAT * shape.hidden * tokens
+        ends = 3 * stream + 2 * tokens * length(
+            self.settings
+        )  # of the last norm, and what goes into the head; the masks
         stored = ends + shape.layers * (stream if checkpointing else layer)
         held = self.models() | {"optimizer states": self.states()}
         gradients = {"gradients": FLOAT * numbers(self.trained)}
@@ -287,8 +299,8 @@ class Stage:
             new = int(self.option("max_completion_length"))
             found["generating"] = held | self.answering(self.generated, self.prompt, new)
             if "reward_model" in settings.own.rewards:  # TRL has it judge all completions of a step at once
-                found["judging"] = held | {"activations": self.passing(self.generated * self.length)}
-        tokens = int(self.option("per_device_eval_batch_size")) * self.sides * self.length
+                found["judging"] = held | {"activations": self.passing(self.generated * length(self.settings))}
+        tokens = int(self.option("per_device_eval_batch_size")) * sides(self.settings) * length(self.settings)
         found["evaluating"] = held | {"activations": self.passing(tokens), "logits": self.tile(tokens)}
         if not self.classifier:
             protocol = settings.answers

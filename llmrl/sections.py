@@ -63,6 +63,7 @@ class Run:
     save_steps: int | str = "5 min"
     save_total_limit: int = 2
     grace: float = 20.0
+    memory_gib: float | None = None
 
     @property
     def save_interval(self) -> tuple[int, float]:

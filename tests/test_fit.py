@@ -63,7 +63,7 @@ def test_what_is_proposed_fits_and_is_taken(name: str, gib: float, tmp_path: Pat
 
     assert options
     assert gib * fit.GIB >= reached
-    assert f"at {fit.gib(reached)} GiB" in said
+    assert f"at {fit.size(reached)}" in said
 
 
 def test_where_nothing_is_enough_that_is_said() -> None:
