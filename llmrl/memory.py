@@ -160,7 +160,7 @@ class Stage:
     shape: Shape
     settings: Settings
     precision: str  # fp32 | bf16 | fp16
-    kind: str = "cpu"  # of device; on CUDA the head's tile is worked on in place
+    kind: str = "cpu"  # of device: cpu | cuda | mps
 
     def option(self, name: str) -> Any:
         return option(self.settings, name)
@@ -228,7 +228,7 @@ class Stage:
         if self.classifier:
             return 0
         rows, columns = min(tokens, TILE[0]), min(self.shape.vocabulary, TILE[1])
-        copies = 0 if self.kind == "cuda" else 6 * FLOAT * rows * columns
+        copies = 0 if self.kind == "cuda" else 7 * FLOAT * rows * columns  # on CUDA it is worked on in place
         return self.arithmetic * (rows * TILE[1] + columns * self.shape.hidden) + copies
 
     def cast(self, whole: bool) -> int:
@@ -241,6 +241,13 @@ class Stage:
         """What the optimizer keeps; of one that is not known here, as AdamW's two moments."""
         kept = optimizer(self.option("optim"), self.trained)
         return 2 * FLOAT * numbers(self.trained) if kept is None else kept
+
+    def update(self) -> int:
+        """What the optimizer holds besides while it updates: copies of one parameter or, of some on CUDA, of all."""
+        name, largest = self.option("optim"), FLOAT * max(prod(size) for size in self.trained)
+        if name == "adamw_torch" and self.kind == "cuda":
+            return FLOAT * numbers(self.trained)
+        return 2 * largest if name in ("adafactor", "adamw_torch") else 0
 
     def step(self) -> dict[str, Parts]:
         """The three moments of an optimizer step at which most is held."""
@@ -273,8 +280,7 @@ class Stage:
             **({CAST: self.cast(whole=False)} if checkpointing else whole),
             "activations": stored - ends + working + (layer - stream if checkpointing else 0),
         }
-        largest = FLOAT * max(prod(size) for size in self.trained)
-        update = {**gradients, "update": 2 * largest if self.option("optim") == "adafactor" else 0}
+        update = {**gradients, "update": self.update()}
         moments = {"forward pass": forward, "backward of the head": head, "backward of a layer": layers}
         return {name: held | parts for name, parts in (moments | {"update": update}).items()}
 
