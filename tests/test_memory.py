@@ -107,10 +107,17 @@ def settings(stage: str, own: dict | None = None, **trl_options: object) -> para
     return replace(found, own=replace(found.own, **(own or {})), trl=found.trl | trl_options)
 
 
+ALL, SOME = {"rank": 4, "alpha": 8}, {"rank": 8, "alpha": 8, "targets": ["q_proj"]}
+
+
 @pytest.mark.parametrize(
-    "lora", [None, {"rank": 4, "alpha": 8}, {"rank": 8, "alpha": 8, "targets": ["q_proj", "v_proj"]}]
+    ("optim", "lora"),
+    [
+        *((name, None) for name in ("adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "sgd")),
+        *((name, ALL) for name in ("adamw_torch", "adafactor")),
+        ("adamw_torch", SOME),
+    ],
 )
-@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "sgd"])
 def test_bytes_of_weights_gradients_and_states(tmp_path: Path, optim: str, lora: dict | None) -> None:
     """One optimizer step of TRL's trainer holds exactly the bytes that the formula gives."""
     chosen = settings("sft", own={"lora": lora, "batch": 2, "micro_batch": 1}, optim=optim)
@@ -223,11 +230,13 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize(("lora", "precision"), [(None, "fp32"), (None, "bf16"), ({"rank": 8, "alpha": 8}, "bf16")])
+@pytest.mark.parametrize(
+    ("lora", "precision", "checkpointing"),
+    [(None, "fp32", False), (None, "bf16", True), ({"rank": 8, "alpha": 8}, "bf16", False)],
+)
 @pytest.mark.parametrize("stage", KINDS)
 def test_a_whole_training(tmp_path: Path, stage: str, lora: dict | None, precision: str, checkpointing: bool) -> None:
-    """At the worst moment of TRL's trainer as many bytes of tensors live as the formula says, within 15 %."""
+    """At the worst moment of TRL's trainer as many bytes of tensors live as the formula says, within a tenth."""
     torch.manual_seed(1)
     values = SMALL | {"vocab_size": 20_000, "hidden_size": 256, "intermediate_size": 1024, "num_labels": 1}
     kind, configuration, auto, task = KINDS[stage]
@@ -255,8 +264,7 @@ def test_a_whole_training(tmp_path: Path, stage: str, lora: dict | None, precisi
         trainer.train()
     worst = max(sum(parts.values()) for parts in memory.Stage(Shape.of(values), chosen, precision).step().values())
 
-    print(f"{worst / (live.most + sum(one.nbytes for one in held)):.3f}")
-    assert worst == pytest.approx(live.most + sum(one.nbytes for one in held), rel=0.15)
+    assert worst == pytest.approx(live.most + sum(one.nbytes for one in held), rel=0.1)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
