@@ -268,6 +268,49 @@ def test_a_whole_training(tmp_path: Path, stage: str, lora: dict | None, precisi
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_generating_and_judging(tmp_path: Path, precision: str) -> None:
+    """While GRPO generates, and its reward model judges, no more bytes live than the formula says, or hardly more."""
+    torch.manual_seed(1)
+    values = SMALL | {"vocab_size": 2_000, "hidden_size": 256, "intermediate_size": 1024, "num_labels": 1}
+    options = {"max_completion_length": 48, "num_generations": 4, "eval_strategy": "no", "optim": "adamw_torch"}
+    own = {"lora": None, "batch": 32, "micro_batch": 4, "max_prompt_length": 16, "rewards": {"reward_model": 1.0}}
+    chosen = settings("grpo", own, **options)
+    tokenizer = models.load_tokenizer(str(ROOT / "models/tiny"))
+    rows = datasets.Dataset.from_list([{"prompt": "7" * 16}] * 16)
+    run = training.Run(chosen, Hardware("cpu", "CPU", precision, 1), None, rows, rows, tmp_path)
+    judge = transformers.AutoModelForSequenceClassification.from_config(config(values), dtype=torch.float32)
+    judge.config.use_cache = False  # as the stage that made it saved it
+    trainer = trl.GRPOTrainer(
+        model=transformers.AutoModelForCausalLM.from_config(config(values), dtype=torch.float32),
+        reward_funcs=[judge],
+        reward_processing_classes=[tokenizer],
+        args=trl.GRPOConfig(**run.arguments | {"max_steps": 2}, generation_kwargs={"min_new_tokens": 48}),
+        train_dataset=rows,
+        processing_class=tokenizer,
+    )
+    held = [*trainer.model.parameters(), *judge.parameters()]
+    live, most = Live(*held), {}
+
+    def watched(name, function):
+        def call(*arguments, **named):
+            live.most = live.live
+            result = function(*arguments, **named)
+            most[name] = max(most.get(name, 0), live.most + sum(one.nbytes for one in held))
+            return result
+
+        return call
+
+    trainer._generate = watched("generating", trainer._generate)
+    trainer._calculate_rewards = watched("judging", trainer._calculate_rewards)
+    with live:
+        trainer.train()
+    moments = memory.Stage(Shape.of(values), chosen, precision).moments()
+
+    for name in ("generating", "judging"):
+        assert 0.97 < sum(moments[name].values()) / most[name] < 1.2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_cache(precision: str) -> None:
     """Keys and values are kept in float32, also where the arithmetic is not."""
     model = transformers.AutoModelForCausalLM.from_config(config(SMALL), dtype=torch.float32)
