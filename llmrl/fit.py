@@ -108,13 +108,14 @@ def halves(number: int, multiple: int) -> list[int]:
 def changes(stage: Stage, limit: float) -> Changes:
     """What to change so that the stage takes at most `limit` bytes; where nothing is enough, all that helps."""
     made: dict[Lever, Changes] = {}
-    for lever in 3 * LEVERS:  # what helps little at first may help more once another moment takes less
-        if (least := total(changed(stage, made))) <= limit:
-            break
-        others = {other: value for other, value in made.items() if other != lever}
-        for value in lever(changed(stage, others)):
-            if least > limit and (size := total(changed(stage, others | {lever: value}))) < least:
-                made, least = others | {lever: value}, size
+    least, before = total(stage), math.inf
+    while limit < least < before:  # what helps little at first may help more once another moment takes less
+        before = least
+        for lever in LEVERS:
+            others = {other: value for other, value in made.items() if other != lever}
+            for value in lever(changed(stage, others)):
+                if least > limit and (reached := total(changed(stage, others | {lever: value}))) < least:
+                    made, least = others | {lever: value}, reached
     for lever in [*made] if total(changed(stage, made)) <= limit else []:  # what a later change has made needless
         rest = {other: value for other, value in made.items() if other != lever}
         milder = [rest, *(made | {lever: value} for value in lever(stage))]
@@ -138,10 +139,7 @@ def refusal(stage: Stage, limit: float, of: str) -> str | None:
         return None
     name, (moment, parts) = stage.settings.stage, stage.peak()
     largest = ", ".join(f"{part} {size(taken)}" for part, taken in sorted(parts.items(), key=lambda one: -one[1])[:3])
-    said = (
-        f"{name} is expected to take {size(expected)} ({moment}: {largest}), more than the {size(limit)} "
-        f"of {of}. Nothing was loaded."
-    )
+    said = f"{name} is expected to take {size(expected)} ({moment}: {largest}), more than the {size(limit)} of {of}."
     made = changes(stage, limit)
     least = total(changed(stage, {micro_batch: made}))
     if least > limit:
@@ -152,7 +150,7 @@ def refusal(stage: Stage, limit: float, of: str) -> str | None:
 def require(stage: Stage, limit: float | None, of: str) -> None:
     """Raise InputError where the stage is expected to take more than `limit` bytes."""
     if limit is not None and (said := refusal(stage, limit, of)):
-        raise InputError(said)
+        raise InputError(f"{said}\nNothing was loaded, nothing changed.")
 
 
 def size(number: float) -> str:
