@@ -120,7 +120,7 @@ def changes(stage: Stage, limit: float) -> Changes:
         rest = {other: value for other, value in made.items() if other != lever}
         milder = [rest, *(made | {lever: value} for value in lever(stage))]
         made = next((one for one in milder if total(changed(stage, one)) <= limit), made)
-    return {key: value for change in made.values() for key, value in change.items()}
+    return {key: value for lever in LEVERS for key, value in made.get(lever, {}).items()}
 
 
 def options(made: Changes) -> str:
