@@ -25,9 +25,12 @@ $(READY): requirements.lock
 	@touch $@
 
 PROFILES := $(sort $(wildcard profiles/*.yaml))
-.PHONY: params pin profile repro test test-slow lint fix plots lock
+.PHONY: params plan pin profile repro test test-slow lint fix plots lock
 params: $(READY)  ## check params.yaml and print what each trainer gets
 	@python -m llmrl.params
+
+plan: $(READY)  ## what `make repro` would run, and its memory, disk and hours, before it starts
+	@python -m llmrl.plan
 
 pin: $(READY)  ## write the newest commits of the Hub's repositories into params.yaml, where it has none
 	@python -m llmrl.pin

@@ -19,6 +19,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from transformers import TrainerCallback
 
+from llmrl import fit
+
 if TYPE_CHECKING:
     from transformers import Trainer
 
@@ -138,6 +140,7 @@ def plan(run: Run, trainer: Trainer, counts: dict[str, int], resumed: Path | Non
         "model": model,
         "rows": rows,
         "device": f"{run.hardware.name}, {run.hardware.precision}",
+        **({"memory": expected(run)} if run.memory else {}),
         "training": f"{length} of {own.batch} sequences, learning rate {settings.lr:g}",
         **({"resumed": f"from {resumed.name.replace('-', ' ')}"} if resumed else {}),
     }.items():
@@ -145,6 +148,15 @@ def plan(run: Run, trainer: Trainer, counts: dict[str, int], resumed: Path | Non
     table.title = f"{settings.stage} -> models/{settings.stage}"
     table.title_justify, table.title_style = "left", "bold"
     return table
+
+
+def expected(run: Run) -> str:
+    """The memory it is expected to take, and what takes most of it."""
+    assert run.memory is not None
+    moment, parts = run.memory.peak()
+    largest = sorted(parts, key=lambda part: -parts[part])[:3]
+    shown = ", ".join(f"{part} {fit.size(parts[part])}" for part in largest)
+    return f"{fit.size(sum(parts.values()))} expected ({moment}: {shown}, …)"
 
 
 def outcome(stage: str, before: dict[str, Any], during: dict[str, Any], after: dict[str, Any]) -> Table:

@@ -39,6 +39,14 @@ class Hardware:
             "dataloader_pin_memory": self.kind == "cuda",
         }
 
+    def room(self, gib: float | None) -> tuple[float | None, str]:
+        """The bytes a stage may take, and who says so: the setting run.memory_gib or, on CUDA, what the device has."""
+        import torch
+
+        if gib is not None:
+            return gib * 2**30, "run.memory_gib"
+        return (torch.cuda.mem_get_info()[0] if self.kind == "cuda" else None), f"{self.name} that are free"
+
 
 def devices() -> list[str]:
     """The GPUs this process may use, by the names that CUDA_VISIBLE_DEVICES takes; none where there is none.

@@ -71,7 +71,7 @@ AT_LEAST = {
     "pass_samples": 2,
     "rank": 1,
 }
-ABOVE_ZERO = ("lr", "lr_scale", "alpha", "temperature", "num_train_epochs", "eval_steps", "logging_steps")
+ABOVE_ZERO = ("lr", "lr_scale", "alpha", "temperature", "num_train_epochs", "eval_steps", "logging_steps", "memory_gib")
 
 # Names whose value is one of a few texts: ours, and where transformers lists its own.
 CHOICES = {

@@ -92,6 +92,7 @@ class Run:
     grace: float = 20.0
     min_signal: float = 0.1
     patience: int = 50
+    memory_gib: float | None = None
 
     @property
     def save_interval(self) -> tuple[int, float]:

@@ -10,6 +10,7 @@ one whose training had ended, from the trained model.
 from __future__ import annotations
 
 import gc
+import json
 import os
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmrl import checkpoints, interruption, locks, models, params, repository
+from llmrl import checkpoints, fit, interruption, locks, memory, models, params, repository
 from llmrl.errors import InputError, reported
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Run:
     eval_rows: Dataset
     output_dir: Path
     callbacks: list[TrainerCallback] = field(default_factory=list)
+    memory: memory.Stage | None = None  # what it is expected to take; None of an architecture that is not known
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -154,7 +156,8 @@ def run_stage(
         counts = {"rows": len(run.train_rows), "rows_too_long": too_long}
         figures = tracking.Figures(stage.name, stage.tracked, stage.averaged, **counts)
         run.callbacks.extend([figures.callback, *folder.callbacks])
-    folder.write(device=f"{run.hardware.name}, {run.hardware.precision}")
+    parameters = run.memory.parameters if run.memory else None
+    folder.write(device=f"{run.hardware.name}, {run.hardware.precision}", kind=run.hardware.kind, parameters=parameters)
     place = checkpoints.place(stage.name, made_by)
     store = checkpoints.Store(place, f"{run.hardware.name}, {run.hardware.precision}")
     store.open()
@@ -171,11 +174,15 @@ def prepared(stage: Stage, settings: params.Settings, folder: Folder) -> tuple[R
     from llmrl import data, hardware
 
     machine = hardware.detect(settings.own.precision, settings.own.threads)
+    shape = memory.Shape.of(json.loads((Path(settings.own.init) / "config.json").read_text()))
+    expected = memory.Stage(shape, settings, machine.precision, machine.kind) if shape else None
+    if expected:
+        fit.require(expected, *machine.room(settings.run.memory_gib))
     tokenizer = models.load_tokenizer(settings.own.init)
     limit = getattr(settings.own, stage.limit, settings.trl.get(stage.limit))
     train_rows, eval_rows, too_long = data.load(Path(stage.data), tokenizer, limit)
     eval_rows = eval_rows.select(range(whole_batches(len(eval_rows), settings)))
-    return Run(settings, machine, tokenizer, train_rows, eval_rows, folder.path), too_long
+    return Run(settings, machine, tokenizer, train_rows, eval_rows, folder.path, memory=expected), too_long
 
 
 def require_writable(folder: Path) -> None:

@@ -18,6 +18,8 @@ EXEMPT = {
     "llmrl/errors.py": "only stops a run",
     "llmrl/params.py": "its resolved values are tracked as parameters",
     "llmrl/checkpoints.py": "changes nothing, as tests/faults shows",
+    "llmrl/fit.py": "only refuses settings",
+    "llmrl/memory.py": "only tells what to expect",
     "llmrl/guards.py": "only stops a run",
     "llmrl/interruption.py": "only stops a run",
     "llmrl/locks.py": "only has a run wait, or refuses it",

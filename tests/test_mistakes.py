@@ -105,6 +105,8 @@ SETTINGS = {
     "an order that cannot be resumed": ("train.seed", "1\n  train_sampling_strategy: group_by_length", ["is none of random, sequential"]),
     "unknown interval": ("run.save_steps", "5 minutes", ['run.save_steps: "5 minutes" is neither a number of steps nor minutes, as in 5 min.']),
     "no interval": ("run.save_steps", "0", ["run.save_steps: 0 is less than 1."]),
+    "no memory": ("run.memory_gib", "0", ["run.memory_gib: 0 is not greater than 0."]),
+    "memory with its unit": ("run.memory_gib", "6 GiB", ['run.memory_gib: "6 GiB" is a text, not a number or null.']),
     "negative grace": ("run.grace", "-1", ["run.grace: -1 is less than 0."]),
     "checkpoints in a stage": ("sft.init", "models/base\n  save_steps: 10", ["sft.save_steps", "run.save_steps decides it"]),
     # Combinations.

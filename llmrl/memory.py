@@ -1,0 +1,319 @@
+"""The memory a stage takes, by arithmetic: docs/memory.md has the formula in words, tests/test_memory.py the tensors.
+
+All sizes are bytes. Nothing heavy is imported and no model is read, only a model folder's config.json.
+Letters: H hidden size, I intermediate size, A heads x head size, V vocabulary, T tokens at once, S those of a sequence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from llmrl.sections import Settings
+
+FLOAT = 4  # bytes; weights, gradients and adapters are float32 whatever the precision of the arithmetic
+PROMPT = 256  # tokens of a prompt where nothing limits them: a guess
+# TRL's own, where params.yaml says nothing.
+DEFAULTS = {
+    "gradient_checkpointing": True,
+    "optim": "adamw_torch_fused",
+    "max_length": 1024,
+    "max_completion_length": 512,
+    "num_generations": 8,
+    "per_device_eval_batch_size": 8,
+    "beta": 0.0,  # GRPO's; DPO's decides no memory
+}
+# The tile in which TRL's fused head computes logits, in tokens and in vocabulary: trl/kernels/chunked_logprob.py.
+TILE = (4096, 32768)
+# Decoders that are alike but for these: a bias of q, k and v; norms of each head of q and k.
+FAMILIES = {
+    "llama": (False, False),
+    "smollm3": (False, False),
+    "mistral": (False, False),
+    "gemma": (False, False),
+    "qwen2": (True, False),
+    "qwen3": (False, True),
+}
+
+Parts = dict[str, int]  # what takes memory, and how much
+Tensor = tuple[int, ...]  # a parameter, by its shape
+CAST = "weights cast for the arithmetic"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A decoder's sizes."""
+
+    vocabulary: int
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head: int
+    tied: bool
+    qkv_bias: bool
+    o_bias: bool
+    mlp_bias: bool
+    head_norms: bool
+
+    @classmethod
+    def of(cls, config: dict[str, Any]) -> Shape | None:
+        """The shape that a model's config tells; None where its architecture is not one of FAMILIES."""
+        config = config.get("text_config", config)
+        if (family := config.get("model_type")) not in FAMILIES:
+            return None
+        bias, head_norms = FAMILIES[family]
+        bias, heads = config.get("attention_bias", False) or bias, config["num_attention_heads"]
+        return cls(
+            vocabulary=config["vocab_size"],
+            hidden=config["hidden_size"],
+            intermediate=config["intermediate_size"],
+            layers=config["num_hidden_layers"],
+            heads=heads,
+            kv_heads=config.get("num_key_value_heads") or heads,
+            head=config.get("head_dim") or config["hidden_size"] // heads,
+            tied=config.get("tie_word_embeddings", family == "gemma"),
+            qkv_bias=bias,
+            o_bias=bias and family != "qwen2",
+            mlp_bias=config.get("mlp_bias", False),
+            head_norms=head_norms,
+        )
+
+    @property
+    def attention(self) -> int:
+        return self.heads * self.head
+
+    @property
+    def linears(self) -> dict[str, tuple[int, int]]:
+        """A layer's matrices, (out, in)."""
+        h, i, a, kv = self.hidden, self.intermediate, self.attention, self.kv_heads * self.head
+        matrices = {"q_proj": (a, h), "k_proj": (kv, h), "v_proj": (kv, h), "o_proj": (h, a)}
+        return matrices | {"gate_proj": (i, h), "up_proj": (i, h), "down_proj": (h, i)}
+
+    def tensors(self, classifier: bool = False) -> list[Tensor]:
+        """The shape of every parameter: of a policy, or of a model that gives one score."""
+        biased = {"q_proj": self.qkv_bias, "k_proj": self.qkv_bias, "v_proj": self.qkv_bias, "o_proj": self.o_bias}
+        layer: list[Tensor] = [(self.hidden,), (self.hidden,), *[(self.head,)] * (2 * self.head_norms)]
+        for name, size in self.linears.items():
+            layer.append(size)
+            if biased.get(name, self.mlp_bias):
+                layer.append((size[0],))
+        embedding = (self.vocabulary, self.hidden)
+        head: list[Tensor] = [(1, self.hidden)] if classifier else [] if self.tied else [embedding]
+        return [embedding, *(layer * self.layers), (self.hidden,), *head]
+
+    def adapters(self, rank: int, targets: list[str] | str) -> list[Tensor]:
+        """The shape of every matrix of LoRA's."""
+        chosen = [size for name, size in self.linears.items() if targets == "all-linear" or name in targets]
+        layer: list[Tensor] = [shape for out, into in chosen for shape in ((rank, into), (out, rank))]
+        return layer * self.layers
+
+
+def numbers(tensors: list[Tensor]) -> int:
+    """How many numbers the tensors hold."""
+    return sum(prod(size) for size in tensors)
+
+
+def optimizer(name: str, tensors: list[Tensor]) -> int | None:
+    """What an optimizer keeps of these parameters; None where that is not known."""
+    count, each = numbers(tensors), FLOAT * len(tensors)  # `each` is a counter a parameter
+    if name.startswith("adamw_torch"):
+        return 2 * FLOAT * count + each if name in ("adamw_torch", "adamw_torch_fused") else None
+    if name == "adafactor":  # of a matrix, a row's and a column's means, and its size as one number
+        factors = (size[:-1] + size[:-2] + size[-1:] if len(size) > 1 else size for size in tensors)
+        return FLOAT * sum(prod(size) if len(size) == 1 else sum(size) for size in factors) + each
+    if name == "adagrad":
+        return FLOAT * count + each
+    if name in (
+        "adamw_bnb_8bit",
+        "adamw_8bit",
+    ):  # of an embedding and of small ones, 32 bits: transformers, bitsandbytes
+        large = [size for size in tensors[1:] if prod(size) >= 4096]
+        few = numbers(tensors) - numbers(large)
+        return 2 * numbers(large) + 2 * FLOAT * (numbers(large) // 256) + 2 * FLOAT * few
+    return 0 if name == "sgd" else None
+
+
+def option(settings: Settings, name: str) -> Any:
+    """A setting of TRL's, or its default."""
+    return settings.trl.get(name, DEFAULTS[name])
+
+
+def sides(settings: Settings) -> int:
+    """Sequences of a row: the two answers of a pair, or one."""
+    return 2 if settings.stage in ("reward", "dpo") else 1
+
+
+def length(settings: Settings) -> int:
+    """Tokens of the longest sequence."""
+    if settings.stage == "grpo":
+        return (settings.own.max_prompt_length or PROMPT) + int(option(settings, "max_completion_length"))
+    return int(option(settings, "max_length"))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The memory of one stage: a model's shape, the stage's settings, and the precision of the arithmetic."""
+
+    shape: Shape
+    settings: Settings
+    precision: str  # fp32 | bf16 | fp16
+    kind: str = "cpu"  # of device: cpu | cuda | mps
+
+    def option(self, name: str) -> Any:
+        return option(self.settings, name)
+
+    @property
+    def arithmetic(self) -> int:
+        """Bytes of a number that a matrix is multiplied with."""
+        return FLOAT if self.precision == "fp32" else 2
+
+    @property
+    def classifier(self) -> bool:
+        return self.settings.stage == "reward"
+
+    @property
+    def parameters(self) -> int:
+        return numbers(self.shape.tensors(self.classifier))
+
+    @property
+    def trained(self) -> list[Tensor]:
+        """The parameters that get gradients."""
+        if (lora := self.settings.lora) is None:
+            return self.shape.tensors(self.classifier)
+        return self.shape.adapters(lora.rank, lora.targets) + [(1, self.shape.hidden)] * self.classifier
+
+    @property
+    def prompt(self) -> int:
+        """Tokens of the longest prompt that is answered."""
+        if self.settings.stage == "grpo":
+            return self.settings.own.max_prompt_length or PROMPT
+        return min(PROMPT, length(self.settings))
+
+    @property
+    def generated(self) -> int:
+        """Completions that GRPO generates at once: those of an optimizer step, or as its settings say."""
+        own, trl = self.settings.own, self.settings.trl
+        return trl.get("generation_batch_size") or trl.get("steps_per_generation", 0) * own.micro_batch or own.batch
+
+    def models(self) -> Parts:
+        """The models held from beginning to end."""
+        settings, shape = self.settings, self.shape
+        adapters = numbers(self.trained) if settings.lora else 0
+        held = {"weights": FLOAT * (self.parameters + adapters)}
+        policy = FLOAT * self.parameters
+        if not settings.lora and (settings.stage == "dpo" or (settings.stage == "grpo" and self.option("beta"))):
+            held["reference model"] = policy
+        if settings.stage == "grpo" and "reward_model" in settings.own.rewards:
+            held["reward model"] = FLOAT * numbers(shape.tensors(classifier=True))
+        return held
+
+    def kept(self, tokens: int) -> int:
+        """What one layer keeps of its forward pass for the backward: the rows of docs/memory.md."""
+        shape, p = self.shape, self.arithmetic
+        streams = 6 * FLOAT if p == FLOAT else 4 * FLOAT + 5 * p  # of norms, and what goes into the matrices
+        token = streams * shape.hidden + 4 * p * shape.attention + 4 * p * shape.intermediate
+        return tokens * (
+            token + p * length(self.settings) + FLOAT * (shape.heads + 2)
+        )  # the mask; softmax's and the norms' sums
+
+    def passing(self, tokens: int) -> int:
+        """What a layer holds at most while it computes, without a gradient."""
+        return tokens * (3 * self.arithmetic * self.shape.intermediate + 5 * FLOAT * self.shape.hidden)
+
+    def tile(self, tokens: int) -> int:
+        """The logits that TRL's fused head holds at once. A classifier has none."""
+        if self.classifier:
+            return 0
+        rows, columns = min(tokens, TILE[0]), min(self.shape.vocabulary, TILE[1])
+        copies = 0 if self.kind == "cuda" else 7 * FLOAT * rows * columns  # on CUDA it is worked on in place
+        return self.arithmetic * (rows * TILE[1] + columns * self.shape.hidden) + copies
+
+    def cast(self, whole: bool) -> int:
+        """Weights in the precision of the arithmetic, beside those in float32: of all layers, or of one."""
+        if self.precision == "fp32":
+            return 0
+        return self.arithmetic * sum(map(prod, self.shape.linears.values())) * (self.shape.layers if whole else 1)
+
+    def states(self) -> int:
+        """What the optimizer keeps; of one that is not known here, as AdamW's two moments."""
+        kept = optimizer(self.option("optim"), self.trained)
+        return 2 * FLOAT * numbers(self.trained) if kept is None else kept
+
+    def update(self) -> int:
+        """What the optimizer holds besides while it updates: copies of one parameter or, of some on CUDA, of all."""
+        name, largest = self.option("optim"), FLOAT * max(prod(size) for size in self.trained)
+        if name == "adamw_torch" and self.kind == "cuda":
+            return FLOAT * numbers(self.trained)
+        return 2 * largest if name in ("adafactor", "adamw_torch") else 0
+
+    def step(self) -> dict[str, Parts]:
+        """The three moments of an optimizer step at which most is held."""
+        own, shape = self.settings.own, self.shape
+        tokens = own.micro_batch * sides(self.settings) * length(self.settings)
+        checkpointing, lora = bool(self.option("gradient_checkpointing")), self.settings.lora
+        layer, stream = self.kept(tokens), FLOAT * shape.hidden * tokens
+        ends = 3 * stream + 2 * tokens * length(
+            self.settings
+        )  # of the last norm, and what goes into the head; the masks
+        stored = ends + shape.layers * (stream if checkpointing else layer)
+        held = self.models() | {"optimizer states": self.states()}
+        gradients = {"gradients": FLOAT * numbers(self.trained)}
+        whole = {CAST: self.cast(whole=True)}
+        forward = {
+            **(gradients if own.batch > own.micro_batch else {}),
+            **({} if checkpointing and lora else whole),
+            "activations": stored,
+            "logits": self.tile(tokens),
+        }
+        head = {
+            **gradients,
+            **({} if checkpointing else whole),
+            "activations": stored + stream,
+            "logits": self.tile(tokens) + (0 if lora or self.classifier else FLOAT * shape.vocabulary * shape.hidden),
+        }
+        working = max(2 * self.arithmetic * shape.intermediate * tokens, 5 * stream)
+        layers = {
+            **gradients,
+            **({CAST: self.cast(whole=False)} if checkpointing else whole),
+            "activations": stored - ends + working + (layer - stream if checkpointing else 0),
+        }
+        update = {**gradients, "update": self.update()}
+        moments = {"forward pass": forward, "backward of the head": head, "backward of a layer": layers}
+        return {name: held | parts for name, parts in (moments | {"update": update}).items()}
+
+    def answering(self, sequences: int, prompt: int, new: int) -> Parts:
+        """What generating takes beside the models: the first pass over the prompts, or the last token."""
+        shape = self.shape
+        cache = (
+            2 * FLOAT * shape.kv_heads * shape.head * sequences * (prompt + new)
+        )  # a layer's; float32 after rotation
+        logits = 4 * FLOAT * sequences * shape.vocabulary  # as they come, in float32, warped, as probabilities
+        return {
+            "KV cache": cache * (shape.layers + 1),  # a layer's is copied when it grows
+            "activations": self.passing(sequences * prompt),
+            "logits": logits,
+        }
+
+    def moments(self) -> dict[str, Parts]:
+        """What is held at each moment at which much is: the largest decides whether the stage fits."""
+        settings, found = self.settings, self.step()
+        held = self.models() | {"optimizer states": self.states()}
+        if settings.stage == "grpo":
+            new = int(self.option("max_completion_length"))
+            found["generating"] = held | self.answering(self.generated, self.prompt, new)
+            if "reward_model" in settings.own.rewards:  # TRL has it judge all completions of a step at once
+                found["judging"] = held | {"activations": self.passing(self.generated * length(self.settings))}
+        tokens = int(self.option("per_device_eval_batch_size")) * sides(self.settings) * length(self.settings)
+        found["evaluating"] = held | {"activations": self.passing(tokens), "logits": self.tile(tokens)}
+        if not self.classifier:
+            protocol = settings.answers
+            at_once = max(protocol.batch, protocol.samples)
+            found["answering"] = self.models() | self.answering(at_once, self.prompt, protocol.max_new_tokens)
+        return found
+
+    def peak(self) -> tuple[str, Parts]:
+        """The moment at which most is held, and what."""
+        return max(self.moments().items(), key=lambda moment: sum(moment[1].values()))

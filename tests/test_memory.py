@@ -1,0 +1,356 @@
+"""The memory formula against real tensors: parameters, gradients and optimizer states exactly, activations closely."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from dataclasses import fields, replace
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+import transformers
+import trl
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from llmrl import memory, models, params, training
+from llmrl.hardware import Hardware
+from llmrl.memory import Shape
+
+ROOT = Path(__file__).parents[1]
+TINY = json.loads((ROOT / "models/tiny/config.json").read_text())
+QWEN = {
+    "model_type": "qwen2",
+    "vocab_size": 151_936,
+    "hidden_size": 896,
+    "intermediate_size": 4_864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+    "tie_word_embeddings": True,
+}
+SMOLLM2 = {
+    "model_type": "llama",
+    "vocab_size": 49_152,
+    "hidden_size": 576,
+    "intermediate_size": 1_536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "tie_word_embeddings": True,
+}
+SMALL = QWEN | {
+    "vocab_size": 512,
+    "hidden_size": 128,
+    "intermediate_size": 512,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "pad_token_id": 0,
+}
+CONFIGS = {"tiny": TINY, "Qwen2.5-0.5B": QWEN, "SmolLM2-135M": SMOLLM2} | {
+    f"{family} {kind}": SMALL | {"model_type": family, "head_dim": 16} | more
+    for family in memory.FAMILIES
+    for kind, more in {
+        "tied": {"tie_word_embeddings": True},
+        "untied": {"tie_word_embeddings": False},
+        "biased": {"attention_bias": True, "mlp_bias": True},
+    }.items()
+    if (family, kind) not in {("gemma", "untied"), ("gemma", "biased"), ("mistral", "biased")}  # there are none
+}
+KNOWN = {"Qwen2.5-0.5B": 494_032_768, "SmolLM2-135M": 134_515_008}  # as the Hub counts them
+
+
+def config(values: dict) -> transformers.PretrainedConfig:
+    return transformers.AutoConfig.for_model(**values)
+
+
+def built(values: dict, kind=transformers.AutoModelForCausalLM) -> transformers.PreTrainedModel:
+    """A model of the configuration, without weights."""
+    with torch.device("meta"):
+        return kind.from_config(config(values), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_parameter_is_counted(name: str) -> None:
+    """The shapes that the arithmetic gives are those of the model, of a policy and of a classifier."""
+    values = {key: value for key, value in CONFIGS[name].items() if key != "mlp_bias" or "llama" in name}
+    shape = Shape.of(values)
+    classifier = built(values | {"num_labels": 1}, transformers.AutoModelForSequenceClassification)
+
+    assert sorted(tuple(one.shape) for one in built(values).parameters()) == sorted(shape.tensors())
+    assert sorted(tuple(one.shape) for one in classifier.parameters()) == sorted(shape.tensors(classifier=True))
+    assert KNOWN.get(name, memory.numbers(shape.tensors())) == memory.numbers(shape.tensors())
+
+
+def test_an_unknown_architecture_has_no_shape() -> None:
+    """No figure is made up."""
+    assert Shape.of({"model_type": "mamba"}) is None
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", "grpo"])
+def test_defaults_are_trl_s(stage: str) -> None:
+    """Where params.yaml says nothing, the formula has what TRL's configs have."""
+    config = {"sft": trl.SFTConfig, "reward": trl.RewardConfig, "dpo": trl.DPOConfig, "grpo": trl.GRPOConfig}[stage]
+    defaults = {field.name: field.default for field in fields(config)}
+    ours = {name: value for name, value in memory.DEFAULTS.items() if name in defaults}
+    if stage == "dpo":
+        ours.pop("beta")
+
+    assert {name: defaults[name] for name in ours} == ours
+
+
+def settings(stage: str, own: dict | None = None, **trl_options: object) -> params.Settings:
+    """The stage's settings of the tiny profile, with some changed."""
+    found = params.stage(stage, ROOT / "params.yaml")
+    return replace(found, own=replace(found.own, **(own or {})), trl=found.trl | trl_options)
+
+
+ALL, SOME = {"rank": 4, "alpha": 8}, {"rank": 8, "alpha": 8, "targets": ["q_proj"]}
+
+
+@pytest.mark.parametrize(
+    ("optim", "lora"),
+    [
+        *((name, None) for name in ("adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "sgd")),
+        *((name, ALL) for name in ("adamw_torch", "adafactor")),
+        ("adamw_torch", SOME),
+    ],
+)
+def test_bytes_of_weights_gradients_and_states(tmp_path: Path, optim: str, lora: dict | None) -> None:
+    """One optimizer step of TRL's trainer holds exactly the bytes that the formula gives."""
+    chosen = settings("sft", own={"lora": lora, "batch": 2, "micro_batch": 1}, optim=optim)
+    stage = memory.Stage(Shape.of(TINY), chosen, "fp32")
+    rows = datasets.Dataset.from_list([{"input_ids": [5, 6, 7, 8], "labels": [5, 6, 7, 8]}] * 4)
+    run = training.Run(chosen, Hardware("cpu", "CPU", "fp32", 1), None, rows, rows, tmp_path)
+    seen = {}
+
+    class Look(transformers.TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, model, **_):
+            seen["gradients"] = sum(one.grad.nbytes for one in model.parameters() if one.grad is not None)
+
+    trainer = trl.SFTTrainer(
+        model=models.load_policy(str(ROOT / "models/tiny")),
+        args=trl.SFTConfig(**run.arguments | {"max_steps": 1, "eval_strategy": "no"}),
+        train_dataset=rows,
+        processing_class=models.load_tokenizer(str(ROOT / "models/tiny")),
+        peft_config=run.lora("CAUSAL_LM"),
+        callbacks=[Look()],
+    )
+    trainer.train()
+    states = [value for state in trainer.optimizer.state.values() for value in state.values()]
+    held = stage.step()["update"]
+
+    assert sum(one.nbytes for one in trainer.model.parameters()) == held["weights"]
+    assert seen["gradients"] == held["gradients"]
+    assert sum(one.nbytes for one in states if torch.is_tensor(one)) == held["optimizer states"]
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes of all tensors that are made within it and still live, and their most."""
+
+    def __init__(self, *before: torch.Tensor) -> None:
+        super().__init__()
+        self.live = self.most = 0
+        self.sizes: dict[int, int] = {}
+        self.before = [tensor.untyped_storage() for tensor in before]
+        self.known = {id(storage) for storage in self.before}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_iter(made):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if id(storage) not in self.sizes and id(storage) not in self.known:
+                    self.sizes[id(storage)] = storage.nbytes()
+                    self.live += storage.nbytes()
+                    weakref.finalize(storage, self.freed, id(storage))
+        self.most = max(self.most, self.live)
+        return made
+
+    def freed(self, number: int) -> None:
+        self.live -= self.sizes.pop(number)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+@pytest.mark.parametrize("wide", [{}, {"intermediate_size": 1536}, {"num_hidden_layers": 6}, {"head_dim": 64}])
+def test_activations(family: str, precision: str, checkpointing: bool, wide: dict) -> None:
+    """What the layers keep for the backward pass, and hold within it, is the formula's within a tenth."""
+    torch.manual_seed(1)
+    values = SMALL | {"model_type": family} | wide
+    model = transformers.AutoModel.from_config(config(values), dtype=torch.float32).train()
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    tokens, attended = torch.ones(2, 256, dtype=torch.long), torch.ones(2, 256, dtype=torch.long)
+    attended[0, -5:] = 0
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    own = {"micro_batch": 2, "batch": 4, "lora": None}
+    chosen = settings("sft", own, max_length=256, gradient_checkpointing=checkpointing)
+    stage = memory.Stage(Shape.of(values), chosen, precision)
+    with Live(*model.parameters(), *(parameter.grad for parameter in model.parameters())) as live:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            states = model(input_ids=tokens, attention_mask=attended, use_cache=False).last_hidden_state
+        kept, live.most = live.live, 0
+        states.backward(torch.ones_like(states))
+    moments = stage.step()
+    forward, backward = moments["forward pass"], moments["backward of a layer"]
+    cast = 0 if checkpointing else forward.get(memory.CAST, 0)
+
+    assert forward["activations"] + cast == pytest.approx(kept, rel=0.1)
+    assert backward["activations"] + backward.get(memory.CAST, 0) == pytest.approx(live.most, rel=0.1)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_logits(precision: str) -> None:
+    """What TRL's fused head holds beyond what the layers keep is the formula's within a fifth."""
+    values = SMALL | {"vocab_size": 40_000, "num_hidden_layers": 1}
+    model = transformers.AutoModelForCausalLM.from_config(config(values), dtype=torch.float32)
+    trl.trainer.utils.add_fused_lm_head(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    stage = memory.Stage(Shape.of(values), settings("sft", {"micro_batch": 2, "batch": 4}, max_length=64), precision)
+    tokens = torch.ones(2, 64, dtype=torch.long)
+    with Live(*model.parameters(), *(parameter.grad for parameter in model.parameters())) as live:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = model(input_ids=tokens, labels=tokens, fused_lm_head=True).loss
+        kept, live.most = live.live, 0
+        loss.backward()
+
+    assert stage.step()["backward of the head"]["logits"] == pytest.approx(live.most - kept, rel=0.2)
+
+
+KINDS = {
+    "sft": (trl.SFTTrainer, trl.SFTConfig, transformers.AutoModelForCausalLM, "CAUSAL_LM"),
+    "reward": (trl.RewardTrainer, trl.RewardConfig, transformers.AutoModelForSequenceClassification, "SEQ_CLS"),
+    "dpo": (trl.DPOTrainer, trl.DPOConfig, transformers.AutoModelForCausalLM, "CAUSAL_LM"),
+}
+
+
+@pytest.mark.parametrize(
+    ("lora", "precision", "checkpointing"),
+    [(None, "fp32", False), (None, "bf16", True), ({"rank": 8, "alpha": 8}, "bf16", False)],
+)
+@pytest.mark.parametrize("stage", KINDS)
+def test_a_whole_training(tmp_path: Path, stage: str, lora: dict | None, precision: str, checkpointing: bool) -> None:
+    """At the worst moment of TRL's trainer as many bytes of tensors live as the formula says, within a tenth."""
+    torch.manual_seed(1)
+    values = SMALL | {"vocab_size": 20_000, "hidden_size": 256, "intermediate_size": 1024, "num_labels": 1}
+    kind, configuration, auto, task = KINDS[stage]
+    options = {"max_length": 128, "gradient_checkpointing": checkpointing, "eval_strategy": "no"}
+    chosen = settings(stage, {"lora": lora, "batch": 4, "micro_batch": 2}, optim="adamw_torch", **options)
+    long = list(range(5, 133))
+    row = {
+        "sft": {"input_ids": long, "labels": long},
+        "reward": {"chosen_ids": long, "rejected_ids": long},
+        "dpo": {"prompt": "1 + 2 = ", "chosen": "1 + 2 = 3. " * 50, "rejected": "3" * 500},  # cut at max_length
+    }[stage]
+    rows = datasets.Dataset.from_list([row] * 8)
+    run = training.Run(chosen, Hardware("cpu", "CPU", precision, 1), None, rows, rows, tmp_path)
+    built_here = [auto.from_config(config(values), dtype=torch.float32) for _ in range(2)]
+    trainer = kind(
+        model=built_here[0],
+        args=configuration(**run.arguments | {"max_steps": 2}),
+        train_dataset=rows,
+        processing_class=models.load_tokenizer(str(ROOT / "models/tiny")),
+        peft_config=run.lora(task),
+        **({"ref_model": built_here[1]} if stage == "dpo" and not lora else {}),
+    )
+    held = [*trainer.model.parameters(), *(built_here[1].parameters() if stage == "dpo" and not lora else ())]
+    with Live(*held) as live:
+        trainer.train()
+    worst = max(sum(parts.values()) for parts in memory.Stage(Shape.of(values), chosen, precision).step().values())
+
+    assert worst == pytest.approx(live.most + sum(one.nbytes for one in held), rel=0.1)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_generating_and_judging(tmp_path: Path, precision: str) -> None:
+    """While GRPO generates, and its reward model judges, no more bytes live than the formula says, or hardly more."""
+    torch.manual_seed(1)
+    values = SMALL | {"vocab_size": 2_000, "hidden_size": 256, "intermediate_size": 1024, "num_labels": 1}
+    options = {"max_completion_length": 48, "num_generations": 4, "eval_strategy": "no", "optim": "adamw_torch"}
+    own = {"lora": None, "batch": 32, "micro_batch": 4, "max_prompt_length": 16, "rewards": {"reward_model": 1.0}}
+    chosen = settings("grpo", own, **options)
+    tokenizer = models.load_tokenizer(str(ROOT / "models/tiny"))
+    rows = datasets.Dataset.from_list([{"prompt": "7" * 16}] * 16)
+    run = training.Run(chosen, Hardware("cpu", "CPU", precision, 1), None, rows, rows, tmp_path)
+    judge = transformers.AutoModelForSequenceClassification.from_config(config(values), dtype=torch.float32)
+    judge.config.use_cache = False  # as the stage that made it saved it
+    trainer = trl.GRPOTrainer(
+        model=transformers.AutoModelForCausalLM.from_config(config(values), dtype=torch.float32),
+        reward_funcs=[judge],
+        reward_processing_classes=[tokenizer],
+        args=trl.GRPOConfig(**run.arguments | {"max_steps": 2}, generation_kwargs={"min_new_tokens": 48}),
+        train_dataset=rows,
+        processing_class=tokenizer,
+    )
+    held = [*trainer.model.parameters(), *judge.parameters()]
+    live, most = Live(*held), {}
+
+    def watched(name, function):
+        def call(*arguments, **named):
+            live.most = live.live
+            result = function(*arguments, **named)
+            most[name] = max(most.get(name, 0), live.most + sum(one.nbytes for one in held))
+            return result
+
+        return call
+
+    trainer._generate = watched("generating", trainer._generate)
+    trainer._calculate_rewards = watched("judging", trainer._calculate_rewards)
+    with live:
+        trainer.train()
+    moments = memory.Stage(Shape.of(values), chosen, precision).moments()
+
+    for name in ("generating", "judging"):
+        assert 0.97 < sum(moments[name].values()) / most[name] < 1.2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_cache(precision: str) -> None:
+    """Keys and values are kept in float32, also where the arithmetic is not."""
+    model = transformers.AutoModelForCausalLM.from_config(config(SMALL), dtype=torch.float32)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        cache = model(input_ids=torch.ones(3, 20, dtype=torch.long), use_cache=True).past_key_values
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    layers = SMALL["num_hidden_layers"]
+    stage = memory.Stage(Shape.of(SMALL), settings("grpo"), precision)
+
+    assert held * (layers + 1) // layers == stage.answering(3, 15, 5)["KV cache"]
+
+
+def test_adafactor_s_update() -> None:
+    """Adafactor holds two copies of the largest parameter while it updates it."""
+    weight = torch.nn.Parameter(torch.ones(300, 200))
+    weight.grad = torch.ones_like(weight)
+    optimizer = transformers.Adafactor([weight], lr=1e-3, relative_step=False, scale_parameter=False)
+    with Live(weight, weight.grad) as live:
+        optimizer.step()
+
+    assert 2 * weight.nbytes == pytest.approx(live.most, rel=0.05)
+
+
+WHOLE = 4 * 494_032_768
+ADAPTERS = 24 * (4 * 896 + 2 * (896 + 128) + 3 * (896 + 4_864))  # of rank 1
+JUDGE = WHOLE + 4 * 896
+
+
+@pytest.mark.parametrize(
+    ("stage", "own", "options", "expected"),
+    [
+        ("sft", {}, {}, {"weights": WHOLE}),
+        ("reward", {}, {}, {"weights": JUDGE}),
+        ("dpo", {}, {}, {"weights": WHOLE, "reference model": WHOLE}),
+        ("dpo", {"lora": {"rank": 1, "alpha": 1}}, {}, {"weights": WHOLE + 4 * ADAPTERS}),
+        ("grpo", {}, {}, {"weights": WHOLE, "reward model": JUDGE}),
+        ("grpo", {}, {"beta": 0.1}, {"weights": WHOLE, "reference model": WHOLE, "reward model": JUDGE}),
+        ("grpo", {"rewards": {"accuracy": 1.0}}, {}, {"weights": WHOLE}),
+    ],
+)
+def test_models_that_are_held(stage: str, own: dict, options: dict, expected: dict) -> None:
+    """The policy, and beside it whatever the stage's settings ask for."""
+    assert expected == memory.Stage(Shape.of(QWEN), settings(stage, own, **options), "bf16").models()

@@ -1,0 +1,126 @@
+"""`python -m llmrl.plan`: what would run and what it costs; and the stage that refuses to start where it cannot fit."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from clone import Clone, micro_clone
+from test_memory import QWEN
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    """The micro experiment, nothing of it run yet."""
+    return micro_clone(tmp_path / "clone")
+
+
+def plan(clone: Clone, *arguments: str) -> str:
+    return clone.run(sys.executable, "-m", "llmrl.plan", *arguments)
+
+
+def row(printed: str, name: str) -> list[str]:
+    """The cells of a row of the table, by its first words."""
+    line = next(line for line in printed.splitlines() if line.strip().startswith(name))
+    return re.split(r"\s{2,}", line.strip())[1:]
+
+
+def test_it_costs_seconds_and_imports_nothing_heavy(clone: Clone) -> None:
+    """No torch, no transformers, no TRL; under ten seconds."""
+    heavy = "{'torch', 'transformers', 'trl'}"
+    code = f"import sys; from llmrl import plan; plan.main(); print(sorted({heavy} & set(sys.modules)))"
+    begun = time.monotonic()
+    printed = clone.run(sys.executable, "-c", code)
+
+    assert "[]" == printed.splitlines()[-1]
+    assert time.monotonic() - begun < 10
+
+
+def test_before_anything_has_run(clone: Clone) -> None:
+    """All stages would run, in DVC's words; the figures are those of the settings."""
+    printed = plan(clone)
+
+    assert ["yes"] * 4 == row(printed, "runs")
+    assert ["64"] * 4 == row(printed, "rows")
+    assert ["3"] * 4 == row(printed, "steps")
+    assert ["0.38 M"] * 4 == row(printed, "parameters")
+    assert "by models/tiny/config.json" in printed
+    assert re.search(r"sft would run: changed deps: .*deleted models/base", printed)
+    assert "assumed: " in printed
+
+
+def test_after_a_stage_has_run(clone: Clone) -> None:
+    """What is up to date does not run; what waits for it does; its time is that of its own run."""
+    clone.params(sft={"max_steps": 6}, train={"logging_steps": 1})
+    clone.run("dvc", "repro", "sft")
+    run = clone.runs()[-1]
+    printed = plan(clone)
+
+    assert ["no: up to date", "yes", "yes", "yes"] == row(printed, "runs")
+    assert "by models/base/config.json" in printed
+    assert f"from {run['id'][:8]}" in printed.replace("\n", " ")
+    assert 379_296 == run["parameters"]
+    clone.params(sft={"micro_batch": 8})
+    assert f"from {run['id'][:8]}" not in plan(clone)
+
+
+def test_a_model_that_is_not_here_yet(clone: Clone) -> None:
+    """What is unknown is said, with what fetches it; what is known is shown."""
+    clone.params(model={"source": "Qwen/Qwen2.5-0.5B", "revision": "060db6499f32faf8b98477b0a26969ef7d8b9987"})
+    printed = plan(clone)
+
+    assert "Qwen/Qwen2.5-0.5B is not here yet: `dvc repro models/dvc.yaml` fetches it" in " ".join(printed.split())
+    assert ["3"] * 4 == row(printed, "steps")
+    assert "memory expected" not in printed
+
+
+def test_parts(clone: Clone) -> None:
+    """A line each, that add up to what is expected."""
+    printed = plan(clone, "--parts")
+    peak = printed[printed.index("memory at the peak") : printed.index("memory while")]
+    parts = [first_size(line) for line in peak.splitlines() if re.match(r"    [a-z]", line)]
+    whole = first_size(printed[printed.index("memory") :])
+
+    assert 4 <= len(parts)
+    assert whole == pytest.approx(sum(parts), rel=0.02)
+
+
+def first_size(text: str) -> float:
+    """The first of the sizes in a text, in MiB."""
+    found = re.search(r"  (\d[\d.]*) ([MG])iB", text)
+    return float(found[1]) * {"M": 1, "G": 1024}[found[2]]
+
+
+def test_a_stage_that_cannot_fit_stops_before_it_loads(clone: Clone) -> None:
+    """It says what would fit; with that it runs, and prints what it expects."""
+    clone.run("dvc", "repro", "models/dvc.yaml", "data/dvc.yaml:prepare@sft", "data/dvc.yaml:prepare@prompts")
+    clone.params(run={"memory_gib": 0.16}, sft={"per_device_eval_batch_size": 8})
+    said = clone.run("dvc", "repro", "--single-item", "sft", check=False)
+
+    assert "sft is expected to take" in said
+    assert "more than the 0.16 GiB of run.memory_gib." in " ".join(said.split())
+    assert "Nothing was loaded, nothing changed." in said
+    assert "Traceback" not in said
+    assert not (clone.folder / "models/sft").exists()
+    assert "sft is expected to take" in plan(clone)
+    options = re.findall(r"'\+\+(\S+)=(\S+)'", said)
+    assert options
+    for key, value in options:
+        section, name = key.split(".")
+        clone.params(**{section: {name: json.loads(value)}})
+    assert "GiB expected (" in clone.run("dvc", "repro", "--single-item", "sft")
+
+
+def test_an_unknown_architecture_is_no_obstacle(clone: Clone) -> None:
+    """Nothing is made up about it."""
+    raw = clone.folder / "models/raw"
+    (raw / "config.json").write_text(json.dumps(QWEN | {"model_type": "mamba"}))
+    clone.params(model={"source": "raw"})
+    printed = plan(clone)
+
+    assert "its architecture, mamba, is none whose memory is known here" in " ".join(printed.split())
+    assert "memory expected" not in printed
