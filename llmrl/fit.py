@@ -49,10 +49,10 @@ def micro_batch(stage: Stage) -> list[Changes]:
 def generation(stage: Stage) -> list[Changes]:
     """Fewer completions at once, in whole groups and whole micro-batches: other random numbers."""
     own, group = stage.settings.own, int(stage.option("num_generations"))
-    if stage.settings.stage != "grpo" or {"generation_batch_size", "steps_per_generation"} & stage.settings.trl.keys():
+    if stage.settings.stage != "grpo" or "steps_per_generation" in stage.settings.trl:
         return []
     found = []
-    for n in range(own.batch - group, 0, -group):
+    for n in range(int(stage.settings.trl.get("generation_batch_size", own.batch)) - group, 0, -group):
         if own.batch % n == 0:
             micro = math.gcd(own.micro_batch, n)
             also = {} if micro == own.micro_batch else {"grpo.micro_batch": micro}
@@ -143,7 +143,8 @@ def refusal(stage: Stage, limit: float, of: str) -> str | None:
     made = changes(stage, limit)
     least = total(changed(stage, {micro_batch: made}))
     if least > limit:
-        return f"{said} No setting is enough: with {options(made)} it still takes {size(least)}."
+        with_all = f": with {options(made)} it still takes {size(least)}" if made else ""
+        return f"{said} No setting is enough{with_all}."
     return f"{said} This would fit, at {size(least)}:\n  dvc exp run {options(made)}"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from dvc.utils.hydra import apply_overrides
-from test_memory import QWEN
+from test_memory import QWEN, SMOLLM2
 
 from llmrl import fit, memory, params
 
@@ -29,6 +29,15 @@ def test_what_fits_is_not_refused() -> None:
 
     assert fit.refusal(one, fit.total(one), "run.memory_gib") is None
     assert fit.refusal(one, fit.total(one) - 1, "run.memory_gib") is not None
+
+
+@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize(("profile", "config"), [("qwen2.5-0.5b", QWEN), ("smollm2-135m", SMOLLM2)])
+def test_the_profiles_are_for_a_card_of_6_gb(profile: str, config: dict, name: str) -> None:
+    """Which has 5.0 GiB left beside its display and CUDA itself. By arithmetic."""
+    settings = params.stage(name, ROOT / f"profiles/{profile}.yaml")
+
+    assert fit.total(memory.Stage(memory.Shape.of(config), settings, "bf16", "cuda")) <= 5.0 * fit.GIB
 
 
 def test_the_cheapest_change_comes_first() -> None:
@@ -68,7 +77,7 @@ def test_what_is_proposed_fits_and_is_taken(name: str, gib: float, tmp_path: Pat
 
 def test_where_nothing_is_enough_that_is_said() -> None:
     """With the least that can be had."""
-    said = fit.refusal(stage("dpo"), fit.GIB, "run.memory_gib")
+    said = fit.refusal(stage("dpo", lora=None), fit.GIB, "run.memory_gib")
 
     assert "No setting is enough" in said
     assert "++dpo.lora={rank:16,alpha:32}" in said
