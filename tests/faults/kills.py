@@ -34,11 +34,11 @@ GONE = 30  # seconds after which no process may be left of a run that was killed
 
 @dataclass
 class Kill:
-    """One kill: what was sent to whom, when (seconds after the start, or after training began), and what it hit."""
+    """One kill: what was sent to whom, when (seconds after the start, or after a stage began to train), what it hit."""
 
     signal: str
     victim: str
-    within_training: bool
+    training: str  # the stage, if any
     after: float
     stage: str = ""
     phase: str = ""
@@ -76,10 +76,18 @@ def forget(clone: Clone) -> None:
     shutil.rmtree(clone.folder / ".dvc/cache", ignore_errors=True)
 
 
-def training(clone: Clone, since: float) -> bool:
+def training(clone: Clone, stage: str, since: float) -> bool:
     """Whether a stage has begun to train since an instant."""
     logs = [log for log in clone.folder.glob("runs/*/events.log") if log.stat().st_mtime >= since]
-    return any(log.read_text().rstrip().endswith("training") for log in logs)
+    begun = [log.parent / "run.json" for log in logs if log.read_text().rstrip().endswith("training")]
+    return any(f'"stage": "{stage}"' in record.read_text() for record in begun)
+
+
+def left(clone: Clone) -> list[str]:
+    """The stages that DVC has not recorded yet."""
+    lock = clone.folder / "dvc.lock"
+    text = lock.read_text() if lock.exists() else ""
+    return [stage for stage in STAGES if f"\n  {stage}:\n" not in text]
 
 
 def hit(clone: Clone, kill: Kill) -> bool:
@@ -89,7 +97,7 @@ def hit(clone: Clone, kill: Kill) -> bool:
         dvc = subprocess.Popen(
             ("dvc", "repro"), cwd=clone.folder, env=clone.environment, stdout=said, stderr=said, start_new_session=True
         )
-    while kill.within_training and dvc.poll() is None and not training(clone, begun):
+    while kill.training and dvc.poll() is None and not training(clone, kill.training, begun):
         time.sleep(0.05)
     end = time.time() + kill.after
     while dvc.poll() is None and time.time() < end:
@@ -151,8 +159,8 @@ def torment(folder: Path, kills: int, seed: int) -> list[Kill]:
         forget(clone)
         through = False
         while not through:
-            within = rng.random() < 0.6
-            kill = Kill(rng.choice(SIGNALS), rng.choice(VICTIMS), within, rng.uniform(0, 1.5 if within else 9))
+            stage = rng.choice(left(clone) or [""]) if rng.random() < 0.6 else ""
+            kill = Kill(rng.choice(SIGNALS), rng.choice(VICTIMS), stage, rng.uniform(0, 1.5 if stage else 9))
             if len(done) < kills and hit(clone, kill):
                 done.append(kill)
                 print(len(done), asdict(kill), flush=True)
@@ -171,7 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--record", type=Path, help="a JSON file for what was done")
+    parser.add_argument("--record", type=Path, help="a JSON file, to which what was done is added")
     arguments = parser.parse_args()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -179,13 +187,14 @@ def main() -> None:
     minutes = round((time.monotonic() - begun) / 60, 1)
     print(f"{len(kills)} kills, all ended in the same bytes, {minutes} min")
     if arguments.record:
-        rows = ",\n".join("    " + json.dumps(asdict(kill)) for kill in kills)
-        text = (
-            f'{{\n  "seed": {arguments.seed},\n  "minutes": {minutes},\n  "lost": 0,\n  "kills": [\n{rows}\n  ]\n}}\n'
-        )
-        arguments.record.write_text(text)
+        runs = json.loads(arguments.record.read_text()) if arguments.record.exists() else []
+        runs.append({"seed": arguments.seed, "minutes": minutes, "lost": 0, "kills": [asdict(kill) for kill in kills]})
+        text = json.dumps(runs)
+        arguments.record.write_text(text.replace('{"s', '\n{"s') + "\n")
 
 
 if __name__ == "__main__":
+    for name in SIGNALS[1:]:  # nohup and a shell's & have them ignored, and so by all that is started here
+        signal.signal(signal.Signals[name], signal.SIG_DFL)
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     main()

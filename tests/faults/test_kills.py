@@ -20,10 +20,11 @@ def test_killed_anywhere_it_ends_in_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_record() -> None:
-    """The recorded run killed each stage, with each signal, and lost nothing."""
-    record = json.loads((Path(__file__).parent / "kills.json").read_text())
+    """The recorded runs killed each stage, with each signal, and lost nothing."""
+    runs = json.loads((Path(__file__).parent / "kills.json").read_text())
+    kills = [kill for run in runs for kill in run["kills"]]
 
-    assert 0 == record["lost"]
-    assert 100 <= len(record["kills"])
-    assert {*STAGES} <= {kill["stage"] for kill in record["kills"]}
-    assert {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"} == {kill["signal"] for kill in record["kills"]}
+    assert not any(run["lost"] for run in runs)
+    assert 100 <= len(kills)
+    assert {*STAGES} <= {kill["stage"] for kill in kills}
+    assert {"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"} == {kill["signal"] for kill in kills}
