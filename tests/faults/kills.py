@@ -189,8 +189,8 @@ def main() -> None:
     if arguments.record:
         runs = json.loads(arguments.record.read_text()) if arguments.record.exists() else []
         runs.append({"seed": arguments.seed, "minutes": minutes, "lost": 0, "kills": [asdict(kill) for kill in kills]})
-        text = json.dumps(runs)
-        arguments.record.write_text(text.replace('{"s', '\n{"s') + "\n")
+        text = json.dumps(runs).replace('{"seed', '\n{"seed').replace('{"signal', '\n  {"signal')  # a line a kill
+        arguments.record.write_text(text + "\n")
 
 
 if __name__ == "__main__":
