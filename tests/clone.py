@@ -44,6 +44,11 @@ class Clone:
         assert not check or done.returncode == 0, done.stdout
         return done.stdout
 
+    def clean(self, *paths: str) -> None:
+        """Remove what git does not track, there or everywhere, and all checkpoints."""
+        shutil.rmtree(self.folder / ".llmrl", ignore_errors=True)  # who waits for DVC to record may remove it, too
+        self.run("git", "clean", "-qfdx", *paths)
+
     def stages(self, *command: str) -> list[str]:
         """The stages whose commands a dvc command ran."""
         lines = self.run(*command).splitlines()

@@ -39,7 +39,7 @@ def clone(made: Clone):
     """The same, brought back afterwards."""
     yield made
     made.run("git", "checkout", "-q", ".")
-    made.run("git", "clean", "-qfdx", "metrics", "runs", ".llmrl", "models/grpo")
+    made.clean("metrics", "runs", "models/grpo")
 
 
 def trained(clone: Clone) -> tuple[bytes, dict, dict]:

@@ -72,7 +72,7 @@ def products(folder: Path) -> dict[str, bytes]:
 
 def forget(clone: Clone) -> None:
     """Have the clone begin anew."""
-    clone.run("git", "clean", "-qfdx")
+    clone.clean()
     shutil.rmtree(clone.folder / ".dvc/cache", ignore_errors=True)
 
 
@@ -106,11 +106,11 @@ def hit(clone: Clone, kill: Kill) -> bool:
         assert dvc.returncode == 0, (clone.folder.parent / "said.txt").read_text()[-3000:]
         return False
     family = [psutil.Process(dvc.pid), *psutil.Process(dvc.pid).children(recursive=True)]
-    trainers = [process for process in family[1:] if any("stages." in part for part in cmdline(process))]
-    kill.stage = cmdline(trainers[0])[-1].removeprefix("stages.") if trainers else "dvc"
+    running = trainers(family)
+    kill.stage = cmdline(running[0])[-1].removeprefix("stages.") if running else "dvc"
     kill.phase = phase(clone, begun)
     number = signal.Signals[kill.signal]
-    for process in {"trainer": trainers or family[:1], "dvc": family[:1], "both": family}[kill.victim]:
+    for process in {"trainer": running or family[:1], "dvc": family[:1], "both": family}[kill.victim]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)
     dvc.wait()
@@ -119,6 +119,11 @@ def hit(clone: Clone, kill: Kill) -> bool:
     assert not alive, f"{kill}: {alive} lived on"
     kill.rwlock = mend(clone)
     return dvc.returncode != 0
+
+
+def trainers(family: list[psutil.Process]) -> list[psutil.Process]:
+    """Those of the processes that train; a shell that started one, and stays, does not."""
+    return [process for process in family if any(part.startswith("stages.") for part in cmdline(process))]
 
 
 def mend(clone: Clone) -> bool:

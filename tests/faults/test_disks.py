@@ -28,7 +28,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, dict[str, by
 def clone(ready: tuple[Clone, dict[str, bytes]]) -> Clone:
     """The same clone, its sft not run yet: what feeds it is there, and DVC has forgotten the rest."""
     clone = ready[0]
-    clone.run("git", "clean", "-qfdx", "models", "data", "metrics", "runs", ".llmrl", "dvc.lock")
+    clone.clean("models", "data", "metrics", "runs", "dvc.lock")
     clone.run("rm", "-rf", ".dvc/cache")
     clone.run("dvc", "repro", "data/dvc.yaml:prepare@sft", "data/dvc.yaml:prepare@prompts", "models/dvc.yaml:base")
     return clone

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+import psutil
 import pytest
 from clone import Clone
-from kills import long_enough
+from kills import long_enough, trainers
 
 from llmrl import locks
 
@@ -33,8 +32,7 @@ def clone(undisturbed: tuple[Clone, bytes], monkeypatch: pytest.MonkeyPatch) -> 
     """The same clone, its sft not run yet; the test stands in it."""
     clone = undisturbed[0]
     clone.run("git", "checkout", "-q", ".")
-    clone.run("git", "clean", "-qfdx", "metrics", "runs", "dvc.lock", "models/sft")
-    shutil.rmtree(clone.folder / ".llmrl", ignore_errors=True)  # what waits for DVC to record may remove it, too
+    clone.clean("metrics", "runs", "dvc.lock", "models/sft")
     clone.run("rm", "-rf", ".dvc/cache/runs")
     monkeypatch.chdir(clone.folder)
     return clone
@@ -50,10 +48,9 @@ def start(clone: Clone, *command: str) -> subprocess.Popen[str]:
     )
 
 
-def child(process: subprocess.Popen[str]) -> int:
-    """The trainer that a dvc has started."""
-    found = subprocess.run(("pgrep", "-P", str(process.pid)), capture_output=True, text=True, check=True)
-    return int(found.stdout)
+def trainer(dvc: subprocess.Popen[str]) -> psutil.Process:
+    """What a dvc has started, be it through a shell that stays between them or not."""
+    return trainers(psutil.Process(dvc.pid).children(recursive=True))[0]
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -73,7 +70,7 @@ def test_told_to_end(clone, undisturbed, number) -> None:
     """It ends its step, writes a checkpoint, says how to continue, is no success to DVC, and goes on exactly there."""
     dvc = start(clone, "dvc", "repro", "sft")
     until(exists(clone, CHECKPOINTS + "step-3"))
-    os.kill(child(dvc), number)
+    trainer(dvc).send_signal(number)
     said, _ = dvc.communicate()
 
     assert dvc.returncode
@@ -90,7 +87,7 @@ def test_no_time_to_write(clone, undisturbed) -> None:
     clone.params(run={"grace": 0})
     dvc = start(clone, "dvc", "repro", "sft")
     until(exists(clone, CHECKPOINTS + "step-6"))
-    subprocess.run(("pkill", "-TERM", "-P", str(dvc.pid)), check=True)
+    trainer(dvc).terminate()
     said, _ = dvc.communicate()
 
     assert "stopped by SIGTERM; `dvc repro` goes on from step" in said
@@ -102,7 +99,7 @@ def test_another_experiment_finds_nothing_and_going_back_does(clone, undisturbed
     """A checkpoint belongs to one experiment."""
     dvc = start(clone, "dvc", "repro", "sft")
     until(exists(clone, CHECKPOINTS + "step-6"))
-    subprocess.run(("pkill", "-KILL", "-P", str(dvc.pid)), check=True)
+    trainer(dvc).kill()
     dvc.communicate()
     clone.params(sft={"lr_scale": 2.0})
     assert "resumed" not in clone.run("dvc", "repro", "sft")
@@ -116,7 +113,7 @@ def test_a_temporary_checkout_goes_on(clone, undisturbed) -> None:
     clone.commit("all but sft")
     dvc = start(clone, "dvc", "repro", "sft")
     until(exists(clone, CHECKPOINTS + "step-6"))
-    subprocess.run(("pkill", "-KILL", "-P", str(dvc.pid)), check=True)
+    trainer(dvc).kill()
     dvc.communicate()
     assert "resumed   from step" in clone.run("dvc", "exp", "run", "--temp", "-n", "elsewhere", "sft")
     until(lambda: not any(clone.folder.glob(CHECKPOINTS)))
@@ -157,8 +154,8 @@ def test_an_orphan_ends(clone) -> None:
     """When dvc is killed, its trainer ends too, and leaves a checkpoint."""
     dvc = start(clone, "dvc", "repro", "sft")
     until(exists(clone, CHECKPOINTS + "step-3"))
-    trainer = child(dvc)
+    process = trainer(dvc)
     dvc.kill()
-    until(lambda: not Path(f"/proc/{trainer}").exists())
+    until(lambda: not process.is_running())
     assert exists(clone, CHECKPOINTS + "step-*")()
     assert not (clone.folder / "models/sft").exists()
