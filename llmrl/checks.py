@@ -20,6 +20,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
+from llmrl import launch
 from llmrl.errors import InputError
 from llmrl.schema import COLUMNS, DECIDED, Names, choices, names_of, nonsense, reward_names, trackers
 from llmrl.sections import (
@@ -213,11 +214,21 @@ def check(path: Path = PATH) -> dict[str, Any]:
     check_lora(checker, "train", given.get("train", {}).get("lora"))
     check_trackers(checker, given.get("run", {}))
     check_interval(checker, given.get("run", {}).get("save_steps"))
+    processes = check_launch(checker, tree.get("launch"))
     for stage in STAGES:
         if stage in given:
-            check_stage(checker, stage, given.get("train", {}), given[stage])
+            check_stage(checker, stage, given.get("train", {}), given[stage], processes)
     checker.finish()
     return tree
+
+
+def check_launch(checker: Checker, command: Any) -> int:
+    """The processes that the launcher starts, where it says how many."""
+    try:
+        return launch.processes(command) if isinstance(command, str) else 1
+    except InputError as error:
+        checker.say(("launch",), f": {shown(command)}: {error}.")
+        return 1
 
 
 def check_source(checker: Checker, keys: Keys, section: dict) -> None:
@@ -310,7 +321,7 @@ def check_interval(checker: Checker, value: Any) -> None:
         checker.say(("run", "save_steps"), f": {shown(value)} is neither a number of steps nor minutes, as in 5 min.")
 
 
-def check_stage(checker: Checker, stage: str, train: dict, section: dict) -> None:
+def check_stage(checker: Checker, stage: str, train: dict, section: dict, processes: int) -> None:
     """A stage's names and values, and combinations that TRL would reject only after minutes of loading."""
     before = len(checker.mistakes)
     checker.names((stage,), section, stage_names(stage))
@@ -321,7 +332,7 @@ def check_stage(checker: Checker, stage: str, train: dict, section: dict) -> Non
         check_rewards(checker, section)
         check_pass_rate(checker, section.get("pass_rate"))
     if len(checker.mistakes) == before:
-        check_batches(checker, stage, train, section)
+        check_batches(checker, stage, train, section, processes)
 
 
 def check_lora(checker: Checker, section: str, lora: Any) -> None:
@@ -330,16 +341,17 @@ def check_lora(checker: Checker, section: str, lora: Any) -> None:
         checker.section((section, "lora"), lora, names_of(Lora), Lora)
 
 
-def check_batches(checker: Checker, stage: str, train: dict, section: dict) -> None:
-    """The batch is a whole number of micro-batches and, for grpo, of groups."""
+def check_batches(checker: Checker, stage: str, train: dict, section: dict, processes: int) -> None:
+    """The batch is a whole number of micro-batches on every process and, for grpo, of groups."""
     numbers = {name: value for name, value in {**train, **section}.items() if fits(value, (int,)) and value > 0}
     batch, micro_batch = numbers.get("batch", 0), numbers.get("micro_batch", 1)
 
     def refuse(name: str, text: str) -> None:
         checker.say((stage if name in section or name not in train else "train", name), text)
 
-    if batch % micro_batch:
-        refuse("batch", f": {batch} sequences a step are no multiple of micro_batch, {micro_batch}.")
+    if batch % (micro_batch * processes):
+        each = f"{micro_batch}" + (f", on each of the {processes} processes of launch" if processes > 1 else "")
+        refuse("batch", f": {batch} sequences a step are no multiple of micro_batch, {each}.")
     if stage != "grpo":
         return
     group = numbers.get("num_generations", GENERATIONS)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrl import answers, params
+from llmrl import answers, launch, params
 from llmrl.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,12 +41,13 @@ def choose(trainer: GRPOTrainer, run: Run, store: Store, folder: Folder) -> dict
             "params.yaml: grpo.pass_rate judges by solutions, and no row of data/prompts has one; null takes all rows."
         )
     kept = store.folder / "judged"
-    if not store.usable(kept):
+    if launch.first() and not store.usable(kept):
         with folder.phase("judging prompts"):
             written = store.unfinished / kept.name
             written.mkdir()
             pq.write_table(pa.Table.from_pylist(judged(trainer, run)), written / TABLE)
             store.keep(written, kept.name, {})
+    launch.wait()
     shutil.copyfile(kept / TABLE, folder.path / TABLE)
     table = pq.read_table(kept / TABLE)
     easy, hard, rows = sides(table["right"].to_pylist(), run.settings.own.pass_rate)

@@ -42,19 +42,20 @@ def changed(stage: Stage, made: dict[Lever, Changes]) -> Stage:
 
 def micro_batch(stage: Stage) -> list[Changes]:
     """Fewer sequences at once: the same sums in another order."""
-    own = stage.settings.own
-    return [{f"{stage.settings.stage}.micro_batch": n} for n in range(own.micro_batch - 1, 0, -1) if own.batch % n == 0]
+    own, processes = stage.settings.own, stage.settings.processes
+    smaller = range(own.micro_batch - 1, 0, -1)
+    return [{f"{stage.settings.stage}.micro_batch": n} for n in smaller if own.batch % (n * processes) == 0]
 
 
 def generation(stage: Stage) -> list[Changes]:
     """Fewer completions at once, in whole groups and whole micro-batches: other random numbers."""
-    own, group = stage.settings.own, int(stage.option("num_generations"))
+    own, group, processes = stage.settings.own, int(stage.option("num_generations")), stage.settings.processes
     if stage.settings.stage != "grpo" or "steps_per_generation" in stage.settings.trl:
         return []
     found = []
     for n in range(int(stage.settings.trl.get("generation_batch_size", own.batch)) - group, 0, -group):
-        if own.batch % n == 0:
-            micro = math.gcd(own.micro_batch, n)
+        if own.batch % n == 0 and n % processes == 0:
+            micro = math.gcd(own.micro_batch, n // processes)
             also = {} if micro == own.micro_batch else {"grpo.micro_batch": micro}
             found.append({"grpo.generation_batch_size": n} | also)
     return found

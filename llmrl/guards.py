@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainerCallback
 
-from llmrl import tracking
+from llmrl import launch, tracking
 from llmrl.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,21 +47,24 @@ class Finite(TrainerCallback):
         if math.isfinite(loss) and math.isfinite(norm):
             return
         what = "the gradient" if math.isfinite(loss) else "the loss"
+        # A gradient is that of all processes, so all are here; one of them has the row.
+        found = [self.culprit()] if math.isfinite(norm) else launch.gathered(self.culprit())
+        where = next(filter(None, found), f", though each of its {sum(map(len, self.rows))} rows is by itself")
         raise InputError(
             f"{self.stage}: {what} of step {state.global_step + 1} is not finite "
-            f"({norm if math.isfinite(loss) else loss}){self.culprit()}. Lower train.lr or {self.stage}.lr_scale in "
+            f"({norm if math.isfinite(loss) else loss}){where}. Lower train.lr or {self.stage}.lr_scale in "
             "params.yaml, or take the row out of the data; the last checkpoint is good."
         )
 
     @torch.no_grad()
-    def culprit(self) -> str:
-        """The first row of the step whose logits or scores are not finite by themselves."""
+    def culprit(self) -> str | None:
+        """The first row of the step whose logits or scores are not finite by themselves, if any."""
         model = self.trainer.model.eval()
         for row in (row for rows in self.rows for row in rows):
             if not model(input_ids=row[None]).logits.isfinite().all():
                 text = self.trainer.processing_class.decode(row, skip_special_tokens=True)
                 return f", first in the row {text[:80]!r}"
-        return f", though each of its {sum(map(len, self.rows))} rows is by itself"
+        return None
 
 
 class Signal(TrainerCallback):

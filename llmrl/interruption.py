@@ -17,6 +17,9 @@ from types import FrameType
 
 import psutil
 
+from llmrl import launch
+from llmrl.errors import InputError
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 POLL = 0.5  # seconds between two looks at the processes above
 PARENT = os.getppid()  # who started this process: read at once, as it may be gone before anything else is done
@@ -41,9 +44,14 @@ class Stop:
     def hear(self, number: int, _: FrameType | None) -> None:
         """A signal: stop at once, or where a step can still be ended, after that."""
         again, self.asked = self.asked, StoppedError(number)
-        if again or not self.within_step:
+        # A launcher passes on what its processes may have had already, and kills them if they take too long.
+        if not self.within_step or (again and launch.world() == 1):
             raise self.asked
         threading.Thread(target=self.wait, args=(self.asked,), daemon=True).start()
+
+    def ask(self) -> None:
+        """Have the run stop as if a signal had come, as it has to another of its processes."""
+        self.asked = self.asked or StoppedError(signal.SIGTERM)
 
     def wait(self, asked: StoppedError) -> None:
         """End the process, whatever it is doing, when the grace is over."""
@@ -63,6 +71,20 @@ class Stop:
         if self.asked:
             raise self.asked
 
+    @contextmanager
+    def told_of_others(self) -> Iterator[None]:
+        """What breaks within may but echo the end of another process of the stage: the launcher then tells."""
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception:
+            if launch.world() > 1:
+                time.sleep(0 if self.asked else launch.ECHO)
+            if launch.world() > 1 and self.asked:
+                raise self.asked from None
+            raise
+
 
 @contextmanager
 def heard(grace: float, then: Callable[[], str]) -> Iterator[Stop]:
@@ -72,19 +94,25 @@ def heard(grace: float, then: Callable[[], str]) -> Iterator[Stop]:
     """
 
     def say(stopped: StoppedError) -> None:
-        print(f"stopped by {stopped}; {then()}", file=sys.stderr, flush=True)
+        if launch.first():
+            print(f"stopped by {stopped}; {then()}", file=sys.stderr, flush=True)
 
     stop = Stop(grace, say)
-    for number in SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # as under nohup
             signal.signal(number, stop.hear)
     if dvc() is not None:
         threading.Thread(target=follow, args=(stop,), daemon=True).start()
     try:
-        yield stop
+        with stop.told_of_others():
+            yield stop
     except StoppedError as stopped:
         say(stopped)
         sys.exit(stopped.status)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def started_by_dvc() -> list[psutil.Process]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from llmrl import hardware, interruption, repository
+from llmrl import hardware, interruption, launch, repository
 from llmrl.errors import InputError
 
 POLL = 0.5  # seconds between two tries
@@ -77,9 +77,12 @@ def shown(holder: dict[str, Any]) -> str:
 
 @contextmanager
 def experiment(place: Path, stage: str) -> Iterator[None]:
-    """Hold the lock of a stage of an experiment. Raises InputError where another process runs the same."""
+    """Hold the lock of a stage of an experiment; of several processes the first does.
+
+    Raises InputError where another process runs the same.
+    """
     with ExitStack() as stack:
-        while True:
+        while launch.first():
             try:
                 stack.enter_context(held(of(place), myself(stage)))
                 break
@@ -96,15 +99,21 @@ def experiment(place: Path, stage: str) -> Iterator[None]:
 
 @contextmanager
 def device(stage: str) -> Iterator[None]:
-    """Hold the first device that is free; wait for one where there is none, saying for whom."""
-    names = hardware.devices() or ["cpu"]
+    """Hold the first device that is free; wait for one where there is none, saying for whom.
+
+    Of several processes on a machine the first holds a device for each, taken one after the other, in their order:
+    two experiments never wait for each other.
+    """
+    names, needed = hardware.devices() or ["cpu"], launch.devices()
+    choices = [names] if needed == 1 else [[name] for name in names[:needed]] if needed else []
     with ExitStack() as stack:
-        waiting = False
-        while not (name := first_free(names, stage, stack, quiet=waiting)):
-            waiting = True
-            time.sleep(POLL)
-        if len(names) > 1:
-            os.environ["CUDA_VISIBLE_DEVICES"] = name
+        for choice in choices:
+            waiting = False
+            while not (name := first_free(choice, stage, stack, quiet=waiting)):
+                waiting = True
+                time.sleep(POLL)
+            if len(choice) > 1:
+                os.environ["CUDA_VISIBLE_DEVICES"] = name
         yield
 
 

@@ -194,9 +194,10 @@ class Stage:
 
     @property
     def generated(self) -> int:
-        """Completions that GRPO generates at once: those of an optimizer step, or as its settings say."""
-        own, trl = self.settings.own, self.settings.trl
-        return trl.get("generation_batch_size") or trl.get("steps_per_generation", 0) * own.micro_batch or own.batch
+        """Completions that a process of GRPO generates at once: those of an optimizer step, or as its settings say."""
+        own, trl, processes = self.settings.own, self.settings.trl, self.settings.processes
+        rounds = trl.get("steps_per_generation", 0) * own.micro_batch
+        return rounds or int(trl.get("generation_batch_size") or own.batch) // processes
 
     def models(self) -> Parts:
         """The models held from beginning to end."""
@@ -263,7 +264,7 @@ class Stage:
         gradients = {"gradients": FLOAT * numbers(self.trained)}
         whole = {CAST: self.cast(whole=True)}
         forward = {
-            **(gradients if own.batch > own.micro_batch else {}),
+            **(gradients if own.batch > own.micro_batch * self.settings.processes else {}),
             **({} if checkpointing and lora else whole),
             "activations": stored,
             "logits": self.tile(tokens),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from llmrl import launch
 from llmrl.checks import PATH, check
 from llmrl.errors import reported
 from llmrl.schema import names_of
@@ -25,6 +26,7 @@ def stage(name: str, path: Path = PATH) -> Settings:
         trl={key: value for key, value in merged.items() if key not in own},
         answers=Answers(**tree["answers"]),
         run=Run(**tree["run"]),
+        processes=launch.processes(tree["launch"]),
     )
 
 

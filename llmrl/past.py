@@ -16,6 +16,7 @@ SPEED = (
     "batch",
     "micro_batch",
     "precision",
+    "processes",
     "threads",
     "lora",
     "optim",
@@ -91,7 +92,7 @@ def expected(stage: Stage, steps: int, cores: int, held_out_prompts: int) -> Tim
 def speed_of(stage: Stage, cores: int) -> float:
     """The floating-point operations a second that are assumed."""
     if stage.kind != "cpu":
-        return GPU
+        return GPU * stage.settings.processes
     return CORE * cores * (1 if stage.precision == "fp32" else 2)
 
 
@@ -116,7 +117,7 @@ def generation(stage: Stage, steps: int, speed: float, held_out_prompts: int) ->
 
     seconds = 0.0
     if settings.stage == "grpo":
-        rounds = steps * settings.own.batch / stage.generated
+        rounds = steps * settings.own.batch / (stage.generated * settings.processes)
         seconds += rounds * int(stage.option("max_completion_length")) * token(stage.generated)
     if settings.stage != "reward":
         rounds = -(-held_out_prompts * (1 + protocol.samples) // protocol.batch)

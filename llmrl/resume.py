@@ -14,7 +14,7 @@ import torch
 import trl
 from transformers import TrainerCallback
 
-from llmrl import checkpoints
+from llmrl import checkpoints, launch
 from llmrl.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,12 +50,14 @@ class Checkpoints(TrainerCallback):
         self.saved = (0, 0.0)  # step and time of the last checkpoint
 
     def on_train_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
-        sampler = train_dataloader.batch_sampler.sampler
+        batches = train_dataloader.batch_sampler
+        sampler = getattr(batches, "batch_sampler", batches).sampler  # of several processes, each has its share
         require(self.trainer, sampler)
+        launch.require_shared(self.trainer.model_wrapped)
         self.saved = (state.global_step, time.monotonic())
         if self.resumed is None:
             return
-        trainer, left_out = self.trainer, checkpoints.state(self.resumed)["trainer"]
+        trainer, left_out = self.trainer, checkpoints.state(self.resumed)["trainer"][launch.rank()]
         trainer._tr_loss = torch.tensor(left_out["loss"], device=args.device)
         trainer._total_loss_scalar = left_out["total_loss"]
         trainer._globalstep_last_logged = left_out["last_logged"]
@@ -69,9 +71,13 @@ class Checkpoints(TrainerCallback):
                 torch.randperm(sampler.num_samples, generator=sampler.generator)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step < state.max_steps and self.exact() and (self.due(state.global_step) or self.stop.asked):
-            control.should_save = True
-            control.should_training_stop = control.should_training_stop or bool(self.stop.asked)
+        if state.global_step == state.max_steps or not self.exact():
+            return
+        due, asked = launch.any_of(self.due(state.global_step), bool(self.stop.asked))
+        if asked:
+            self.stop.ask()
+        control.should_save = due or asked
+        control.should_training_stop = control.should_training_stop or asked
 
     def exact(self) -> bool:
         """Whether a run could resume exactly from here: no checkpoint has the completions GRPO is working through."""
@@ -95,10 +101,10 @@ class Checkpoints(TrainerCallback):
             "means": {mode: dict(means) for mode, means in trainer._metrics.items()},
             "micro_step": getattr(trainer, "_step", None),
         }
-        self.store.keep(
-            self.store.unfinished / f"checkpoint-{step}", f"step-{step}", self.measured() | {"trainer": left_out}
-        )
-        self.store.limit(self.settings.save_total_limit)
+        kept = self.measured() | {"trainer": launch.gathered(left_out)}  # all have written their part by now
+        if launch.first():
+            self.store.keep(self.store.unfinished / f"checkpoint-{step}", f"step-{step}", kept)
+            self.store.limit(self.settings.save_total_limit)
         self.saved = (step, time.monotonic())
 
 

@@ -19,7 +19,9 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import subprocess
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -37,7 +39,7 @@ import transformers
 from torch.utils.tensorboard import SummaryWriter
 from transformers.integrations import TensorBoardCallback
 
-from llmrl import console, models, params, repository
+from llmrl import console, launch, models, params, repository
 from llmrl.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -51,7 +53,10 @@ class Folder:
         stamp = datetime.now().strftime("%Y%m%d_%H%M%S")
         self.id = f"{stamp}_{secrets.token_hex(2)}"
         self.path = repository.root() / "runs" / self.id
-        self.path.mkdir(parents=True)
+        if launch.first():
+            self.path.mkdir(parents=True)
+        else:  # of several equal processes one keeps the record
+            self.path = Path(tempfile.mkdtemp(prefix="llmrl-"))
         self.started = time.monotonic()
         self.phases: dict[str, float] = {}
         self.record: dict[str, Any] = {
@@ -67,7 +72,9 @@ class Folder:
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         }
         self.write()
-        self.terminal = console.Terminal(self.path / "console.log", settings.run.verbosity)
+        self.terminal = console.Terminal(
+            self.path / "console.log", settings.run.verbosity if launch.first() else "quiet"
+        )
         self.callbacks = [
             console.Progress(self.terminal, settings.stage),
             Journal(self.path / "metrics.jsonl"),
@@ -93,6 +100,8 @@ class Folder:
         log.info("end: %s", how)
         self.terminal.close()
         self.write(seconds=round(time.monotonic() - self.started, 1), peak_gib=console.peaks(), exit=how)
+        if not launch.first():
+            shutil.rmtree(self.path)
 
     def keep(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Keep a table as Parquet."""

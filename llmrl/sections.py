@@ -178,6 +178,7 @@ class Settings:
     trl: dict[str, Any]
     answers: Answers
     run: Run
+    processes: int = 1  # that run it, by `launch`
 
     @property
     def lora(self) -> Lora | None:
@@ -188,7 +189,7 @@ class Settings:
     def tracked(self) -> dict[str, Any]:
         """Everything here that decides the bytes of the stage's model, for its provenance."""
         own = {f.name: getattr(self.own, f.name) for f in fields(OWN[self.stage]) if f.name not in ("lr", "lr_scale")}
-        return {"learning_rate": self.lr, **own, **self.trl}
+        return {"learning_rate": self.lr, "processes": self.processes, **own, **self.trl}
 
 
 def of_hub(source: str) -> bool:

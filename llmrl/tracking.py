@@ -29,11 +29,13 @@ class Figures:
     rest of the share. Of the curves in `averaged`, the mean over the training is a closing figure.
     """
 
-    def __init__(self, stage: str, tracked: dict[str, str], averaged: tuple[str, ...], **counts: int) -> None:
+    def __init__(
+        self, stage: str, tracked: dict[str, str], averaged: tuple[str, ...], out: Path, **counts: int
+    ) -> None:
         self.stage, self.averaged, self.counts = stage, averaged, counts
         self.patterns = {re.compile(re.escape(theirs).replace(r"\*", "(.+)")): ours for theirs, ours in tracked.items()}
         # DVC runs this pipeline and has its own dvc.yaml: dvclive shall write figures and nothing else.
-        self.live = Live(dir=f"metrics/{stage}", dvcyaml=None, save_dvc_exp=False, report=None)
+        self.live = Live(dir=str(out), dvcyaml=None, save_dvc_exp=False, report=None)
         self.callback = Curves(self)
         self.points: list[tuple[int, dict[str, float]]] = []  # of the curves, under our names
 

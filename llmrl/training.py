@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmrl import checkpoints, fit, interruption, locks, memory, models, params, repository
+from llmrl import checkpoints, fit, interruption, launch, locks, memory, models, params, repository
 from llmrl.errors import InputError, reported
 
 if TYPE_CHECKING:
@@ -85,11 +84,12 @@ class Run:
             "learning_rate": settings.lr,
             "seed": settings.own.seed,
             "per_device_train_batch_size": settings.own.micro_batch,
-            "gradient_accumulation_steps": settings.own.batch // settings.own.micro_batch,
+            "gradient_accumulation_steps": settings.own.batch // (settings.own.micro_batch * settings.processes),
             "report_to": settings.run.report_to,
             "save_strategy": "no",  # resume.Checkpoints says when
             "logging_nan_inf_filter": False,  # guards.Finite stops at the first
             "disable_tqdm": True,
+            "ddp_find_unused_parameters": False,  # there are none; to look costs time in each step
             **self.hardware.arguments,
             **settings.trl,
         }
@@ -115,12 +115,9 @@ def main(stage: Stage) -> None:
 
     What the user can mend ends it with one message and exit status 2, a signal with 128 and its number.
     """
-    with reported():
+    with reported(), launch.one_voice():
         settings = params.stage(stage.name)
-        if os.environ.get("WORLD_SIZE", "1") != "1":
-            raise InputError(
-                "params.yaml: launch: a stage runs as one process as yet, not under torchrun with several."
-            )
+        launch.require(settings.processes)
         for setting, kind in stage.kinds.items():
             models.check_kind(getattr(settings.own, setting), kind, f"{stage.name}.{setting}")
         root = repository.root()
@@ -150,22 +147,26 @@ def run_stage(
     """Train, save and measure: models/<stage> and metrics/<stage>."""
     from llmrl import tracking
 
-    checkpoints.clean()
+    if launch.first():
+        checkpoints.clean()
     with folder.phase("loading"):
         run, too_long = prepared(stage, settings, folder)
         counts = {"rows": len(run.train_rows), "rows_too_long": too_long}
-        figures = tracking.Figures(stage.name, stage.tracked, stage.averaged, **counts)
+        out = Path("metrics", stage.name) if launch.first() else folder.path / "metrics"
+        figures = tracking.Figures(stage.name, stage.tracked, stage.averaged, out, **counts)
         run.callbacks.extend([figures.callback, *folder.callbacks])
     parameters = run.memory.parameters if run.memory else None
     folder.write(device=f"{run.hardware.name}, {run.hardware.precision}", kind=run.hardware.kind, parameters=parameters)
     place = checkpoints.place(stage.name, made_by)
     store = checkpoints.Store(place, f"{run.hardware.name}, {run.hardware.precision}")
-    store.open()
+    if launch.first():
+        store.open()
+    launch.wait()
     work = Work(stage, run, figures, folder, store, stop)
     if not store.usable(store.trained):
         work.train(made_by | {"device": run.hardware.kind})
     work.finish()
-    if (dvc := interruption.dvc()) is not None:
+    if launch.first() and (dvc := interruption.dvc()) is not None:
         checkpoints.clean_when_recorded(place, dvc)
 
 
@@ -174,6 +175,7 @@ def prepared(stage: Stage, settings: params.Settings, folder: Folder) -> tuple[R
     from llmrl import data, hardware
 
     machine = hardware.detect(settings.own.precision, settings.own.threads)
+    launch.join(machine.kind)
     shape = memory.Shape.of(json.loads((Path(settings.own.init) / "config.json").read_text()))
     expected = memory.Stage(shape, settings, machine.precision, machine.kind) if shape else None
     if expected:
@@ -197,7 +199,7 @@ def whole_batches(rows: int, settings: params.Settings) -> int:
     too much. Of fewer rows than a batch, all.
     """
     generations = settings.trl.get("num_generations_eval", settings.trl.get("num_generations", 1))
-    batch = max(1, settings.trl.get("per_device_eval_batch_size", 8) // generations)
+    batch = max(1, settings.trl.get("per_device_eval_batch_size", 8) * settings.processes // generations)
     rows = min(rows, settings.own.eval_rows or rows)
     return rows - rows % batch or rows
 
@@ -219,7 +221,9 @@ class Work:
 
         settings, folder, store = self.run.settings, self.folder, self.store
         with folder.phase("loading the model"):
-            if self.stage.name == "grpo":  # its trainer writes completions where it writes checkpoints
+            if (
+                self.stage.name == "grpo" and launch.first()
+            ):  # its trainer writes completions where it writes checkpoints
                 (folder.path / "completions").mkdir()
                 (store.unfinished / "completions").symlink_to(folder.path / "completions")
             trainer = self.trainer(replace(self.run, output_dir=store.unfinished), settings.own.init)
@@ -232,7 +236,11 @@ class Work:
             before = self.recall(resumed)
         else:
             with folder.phase("measuring before"):
-                before = self.measure(trainer, "before", answers=not models.is_product(settings.own.init))
+                # accelerate never gives a model that was evaluated to several processes: each would train its own.
+                alone = settings.processes == 1
+                measured_by = trainer if alone else self.trainer(evaluating(self.run), settings.own.init)
+                before = self.measure(measured_by, "before", answers=not models.is_product(settings.own.init))
+                del measured_by
 
         def measured() -> dict[str, Any]:
             return {"before": before, "points": self.figures.points, "counts": self.figures.counts}
@@ -245,13 +253,16 @@ class Work:
             steps, last = trainer.state.global_step, trainer.state.max_steps
             if steps == last:
                 with folder.phase("saving"):
-                    written = store.unfinished / "trained"
-                    models.save(trainer.model, settings.own.init, written / "model", made_by, settings.lora)
-                    product = repository.digest(written / "model")
-                    store.keep(written, "trained", measured() | {"steps": steps, "product": product})
+                    if launch.first():
+                        written = store.unfinished / "trained"
+                        models.save(trainer.model, settings.own.init, written / "model", made_by, settings.lora)
+                        product = repository.digest(written / "model")
+                        store.keep(written, "trained", measured() | {"steps": steps, "product": product})
+                    launch.wait()
             elif not self.stop.asked:
                 raise RuntimeError(f"stopped at step {steps} of {last}")
-        store.limit(0)
+        if launch.first():
+            store.limit(0)
 
     def finish(self) -> None:
         """Measure the model as saved and loaded again, as what is reported is what is shipped, and give it its name."""
@@ -263,11 +274,15 @@ class Work:
             self.folder.terminal.show(f"{self.stage.name}: the model is trained; what is left is to measure it")
             self.recall(self.store.trained)
         unfinished, out = Path(f"models/.{self.stage.name}"), Path(f"models/{self.stage.name}")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(self.store.trained / "model", unfinished)
+        if launch.first():
+            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.copytree(self.store.trained / "model", unfinished)
+        launch.wait()
         with self.folder.phase("measuring after"):
             trainer = self.trainer(evaluating(self.run), str(unfinished))
             after = self.measure(trainer, "after", answers=True)
+        if not launch.first():
+            return
         if lost := [name for name in kept["before"] if name not in after]:
             raise InputError(
                 f"{self.stage.name}: the training diverged: {', '.join(lost)} of the trained model is not finite. "
@@ -303,7 +318,7 @@ class Work:
         from llmrl import data
 
         found = self.figures.closing(trainer.evaluate())
-        if answers and self.stage.measure:
+        if answers and self.stage.measure and launch.first():
             prompts = data.read(Path(HELD_OUT_PROMPTS))
             measured = self.stage.measure(trainer.model, self.run.tokenizer, prompts, self.run.settings.answers)
             self.folder.keep(f"answers_{when}", measured.rows)

@@ -112,6 +112,14 @@ def micro(clone: Clone) -> None:
 
 def micro_clone(folder: Path) -> Clone:
     """The micro experiment in a new folder, committed, nothing of it run yet."""
+    clone = toy_clone(folder)
+    micro(clone)
+    clone.commit("the micro experiment")
+    return clone
+
+
+def toy_clone(folder: Path) -> Clone:
+    """The project as it is, in a new folder, committed, nothing of it run yet."""
     folder.mkdir(parents=True)
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -121,7 +129,6 @@ def micro_clone(folder: Path) -> Clone:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     clone = Clone(folder)
-    micro(clone)
     clone.run("git", "init", "-q", "-b", "main")
     clone.commit("the project")
     return clone
