@@ -139,7 +139,7 @@ def plan(run: Run, trainer: Trainer, counts: dict[str, int], resumed: Path | Non
     for name, value in {
         "model": model,
         "rows": rows,
-        "device": f"{run.hardware.name}, {run.hardware.precision}",
+        "device": str(run.hardware),
         **({"memory": expected(run)} if run.memory else {}),
         "training": f"{length} of {own.batch} sequences, learning rate {settings.lr:g}",
         **({"resumed": f"from {resumed.name.replace('-', ' ')}"} if resumed else {}),

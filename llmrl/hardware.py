@@ -6,28 +6,29 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmrl.errors import InputError
 
-if TYPE_CHECKING:
-    import torch
+OPTIMIZER = "adamw_torch_fused"  # TRL's own; on all three kinds of device one kernel updates all weights
+TRITON = (7, 0)  # the compute capability from which its kernels run
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """One device. Weights are kept in float32; `precision` is that of the arithmetic (autocast)."""
+    """One device, and what is decided for it. Weights are kept in float32; `precision` is that of the arithmetic
+    (autocast); `kernels` compute norms, rotation and the feed-forward part.
+    """
 
     kind: str  # cpu | cuda | mps
     name: str
     precision: str  # fp32 | bf16 | fp16
     threads: int
+    kernels: str = "torch"  # or liger
+    optimizer: str = OPTIMIZER
 
-    @property
-    def device(self) -> torch.device:
-        import torch
-
-        return torch.device(self.kind)
+    def __str__(self) -> str:
+        return f"{self.name}, {self.precision}; {self.optimizer}, layers by {self.kernels}"
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -36,7 +37,10 @@ class Hardware:
             "use_cpu": self.kind == "cpu",
             "bf16": self.precision == "bf16",
             "fp16": self.precision == "fp16",
+            "optim": self.optimizer,
             "dataloader_pin_memory": self.kind == "cuda",
+            # Rows are tokenised beforehand and in memory: to put a batch together takes less than to send it.
+            "dataloader_num_workers": 0,
         }
 
     def room(self, gib: float | None) -> tuple[float | None, str]:
@@ -61,20 +65,24 @@ def devices() -> list[str]:
     return subprocess.run(listed, capture_output=True, text=True, check=False).stdout.split()
 
 
-def detect(precision: str, threads: int | None) -> Hardware:
-    """The device a stage runs on, with the asked precision or, for `auto`, the fastest its chip has.
+def detect(precision: str, kernels: str, threads: int | None, optimizer: str | None) -> Hardware:
+    """The device a stage runs on, and what is decided for it: what is asked or, for `auto` and None, the best it has.
 
-    Sets torch's number of threads, which decides the last bits of sums on a CPU. Raises InputError where the chip
-    lacks the precision.
+    Sets torch's number of threads, which decides the last bits of sums on a CPU. Raises InputError where the device
+    lacks what is asked.
     """
+    # Tensors of many lengths leave holes between them otherwise. Read when CUDA is first used.
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # its older name
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     import torch
 
     if threads:
         torch.set_num_threads(threads)
+    liger = False
     if torch.cuda.is_available():
         kind, name = "cuda", torch.cuda.get_device_name()
         has = {"fp32": True, "fp16": True, "bf16": torch.cuda.is_bf16_supported(including_emulation=False)}
-        best = "bf16" if has["bf16"] else "fp16"
+        best, liger = "bf16" if has["bf16"] else "fp16", torch.cuda.get_device_capability() >= TRITON
     elif torch.backends.mps.is_available():
         kind, name, best = "mps", "Apple GPU", "fp32"
         has = {"fp32": True, "fp16": False, "bf16": False}
@@ -85,4 +93,9 @@ def detect(precision: str, threads: int | None) -> Hardware:
     chosen = best if precision == "auto" else precision
     if not has[chosen]:
         raise InputError(f"params.yaml: precision: {chosen} is not to be had on {name}; auto gives {best}.")
-    return Hardware(kind, name, chosen, torch.get_num_threads())
+    if kernels == "liger" and not liger:
+        raise InputError(
+            f"params.yaml: kernels: liger's need CUDA, from Volta on, not {name}; auto gives torch."
+        )
+    layers = "liger" if liger and kernels != "torch" else "torch"
+    return Hardware(kind, name, chosen, torch.get_num_threads(), layers, optimizer or OPTIMIZER)

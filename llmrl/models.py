@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,29 @@ OWN_FILES = ("config.json", "generation_config.json", "provenance.json", "*.safe
 
 # Safetensors alone, as a pickle runs what is in it; a model's own code never; nothing from the network.
 LOADING = {"dtype": "float32", "local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a model is brought into memory: with which attention, by transformers' name (None: the model's own choice),
+    and whether Liger's kernels compute its layers.
+    """
+
+    attention: str | None = None
+    liger: bool = False
+
+    def load(self, kind: Any, folder: str, **more: Any) -> PreTrainedModel:
+        """The model of a folder, in float32; `kind` is one of transformers' Auto classes."""
+        model = kind.from_pretrained(folder, attn_implementation=self.attention, **LOADING, **more)
+        if self.liger:
+            from liger_kernel.transformers import _apply_liger_kernel_to_instance
+
+            # Norms, rotation and the feed-forward part; the head's loss is TRL's.
+            _apply_liger_kernel_to_instance(model, cross_entropy=False, fused_linear_cross_entropy=False)
+        return model
+
+
+PLAIN = Loading()
 
 
 def architecture(folder: str) -> str:
@@ -84,9 +108,9 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
     return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def load_policy(folder: str) -> PreTrainedModel:
+def load_policy(folder: str, how: Loading = PLAIN) -> PreTrainedModel:
     """A model that answers, in float32."""
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, **LOADING)
+    return how.load(transformers.AutoModelForCausalLM, folder)
 
 
 def save_adapter(model: PeftModel, out: Path) -> None:
@@ -99,10 +123,10 @@ def save_adapter(model: PeftModel, out: Path) -> None:
     config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
-def load_classifier(folder: str, seed: int) -> PreTrainedModel:
+def load_classifier(folder: str, seed: int, how: Loading = PLAIN) -> PreTrainedModel:
     """A model that gives one score, in float32; on a policy's body its head is new, drawn by `seed`."""
     transformers.set_seed(seed)
-    return transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, **LOADING)
+    return how.load(transformers.AutoModelForSequenceClassification, folder, num_labels=1)
 
 
 def save(

@@ -76,6 +76,7 @@ ABOVE_ZERO = ("lr", "lr_scale", "alpha", "temperature", "num_train_epochs", "eva
 # Names whose value is one of a few texts: ours, and where transformers lists its own.
 CHOICES = {
     "precision": ("auto", "fp32", "bf16", "fp16"),
+    "kernels": ("auto", "torch", "liger"),
     "verbosity": ("normal", "quiet"),
     "merge": ("float32", "bfloat16", "float16"),
     # `wrapped` would let a document attend to the one before it.

@@ -126,7 +126,9 @@ class Train:
     micro_batch: int
     lr: float
     precision: str = "auto"
+    kernels: str = "auto"
     threads: int | None = None
+    attn_implementation: str | None = None
     lora: dict[str, Any] | None = None
 
 

@@ -94,6 +94,11 @@ class Run:
             **settings.trl,
         }
 
+    @property
+    def loading(self) -> models.Loading:
+        """How its models are loaded."""
+        return models.Loading(self.settings.own.attn_implementation, liger=self.hardware.kernels == "liger")
+
     def lora(self, task: str) -> LoraConfig | None:
         """The adapters to train in place of the weights, if any; of a classifier (SEQ_CLS) its head is trained too."""
         from peft import LoraConfig
@@ -156,9 +161,9 @@ def run_stage(
         figures = tracking.Figures(stage.name, stage.tracked, stage.averaged, out, **counts)
         run.callbacks.extend([figures.callback, *folder.callbacks])
     parameters = run.memory.parameters if run.memory else None
-    folder.write(device=f"{run.hardware.name}, {run.hardware.precision}", kind=run.hardware.kind, parameters=parameters)
+    folder.write(device=str(run.hardware), kind=run.hardware.kind, parameters=parameters)
     place = checkpoints.place(stage.name, made_by)
-    store = checkpoints.Store(place, f"{run.hardware.name}, {run.hardware.precision}")
+    store = checkpoints.Store(place, str(run.hardware))
     if launch.first():
         store.open()
     launch.wait()
@@ -174,7 +179,8 @@ def prepared(stage: Stage, settings: params.Settings, folder: Folder) -> tuple[R
     """What the trainer is constructed from, and the number of rows left out for their length."""
     from llmrl import data, hardware
 
-    machine = hardware.detect(settings.own.precision, settings.own.threads)
+    own = settings.own
+    machine = hardware.detect(own.precision, own.kernels, own.threads, settings.trl.get("optim"))
     launch.join(machine.kind)
     shape = memory.Shape.of(json.loads((Path(settings.own.init) / "config.json").read_text()))
     expected = memory.Stage(shape, settings, machine.precision, machine.kind) if shape else None

@@ -15,9 +15,9 @@ from llmrl import answers, models, training
 def trainer(run: training.Run, init: str) -> trl.DPOTrainer:
     """TRL's trainer on the model in the folder `init`."""
     return trl.DPOTrainer(
-        model=models.load_policy(init),
+        model=models.load_policy(init, run.loading),
         # The reference, where adapters are trained, is the model with these off.
-        ref_model=None if run.settings.lora else models.load_policy(run.settings.own.init),
+        ref_model=None if run.settings.lora else models.load_policy(run.settings.own.init, run.loading),
         args=trl.DPOConfig(**run.arguments),
         train_dataset=run.train_rows,
         eval_dataset=run.eval_rows,

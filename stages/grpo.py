@@ -18,10 +18,10 @@ def trainer(run: training.Run, init: str) -> trl.GRPOTrainer:
     own = run.settings.own
     if "accuracy" in own.rewards and not any(run.train_rows["solution"]):
         raise InputError("grpo.rewards.accuracy in params.yaml needs solutions, and no row of data/prompts has one.")
-    judge = models.load_classifier(own.reward_model, own.seed)
+    judge = models.load_classifier(own.reward_model, own.seed, run.loading)
     judge.config.name_or_path = "reward_model"  # TRL calls its scores by this
     return trl.GRPOTrainer(
-        model=models.load_policy(init),
+        model=models.load_policy(init, run.loading),
         reward_funcs=[
             judge if name == "reward_model" else guards.checked(getattr(rewards, name)) for name in own.rewards
         ],

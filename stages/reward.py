@@ -13,7 +13,7 @@ from llmrl import models, training
 def trainer(run: training.Run, init: str) -> trl.RewardTrainer:
     """TRL's trainer on the model in the folder `init`."""
     return trl.RewardTrainer(
-        model=models.load_classifier(init, run.settings.own.seed),
+        model=models.load_classifier(init, run.settings.own.seed, run.loading),
         args=trl.RewardConfig(**run.arguments),
         train_dataset=run.train_rows,
         eval_dataset=run.eval_rows,

@@ -15,7 +15,7 @@ from llmrl import answers, models, training
 def trainer(run: training.Run, init: str) -> trl.SFTTrainer:
     """TRL's trainer on the model in the folder `init`."""
     return trl.SFTTrainer(
-        model=models.load_policy(init),
+        model=models.load_policy(init, run.loading),
         args=trl.SFTConfig(**run.arguments, assistant_only_loss=True),
         train_dataset=run.train_rows,
         eval_dataset=run.eval_rows,
