@@ -26,6 +26,11 @@ PROCESSES = re.compile(r"--(?:nproc[-_]per[-_]node|num_processes)[= ](\S+)")
 NODES = re.compile(r"--nnodes[= ](\S+)")
 CONFIG = re.compile(r"--config_file[= ](\S+)")
 LAUNCHERS = re.compile(r"\b(torchrun|torch\.distributed\.run|accelerate)\b")
+SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")  # as accelerate names them in its launcher's variables
+COPIES = (
+    "as yet only copies of the model that share their gradients (DDP) were tried, as torchrun gives them: "
+    "no FSDP, no DeepSpeed."
+)
 # While the first waits for a device, or measures answers alone, the others wait for it.
 PATIENCE = timedelta(days=30)
 ECHO = 2.0  # seconds within which torchrun tells the processes of a stage that one of them has ended
@@ -78,7 +83,10 @@ def devices() -> int | None:
 
 
 def require(expected: int) -> None:
-    """Raise InputError where other than the expected processes were started."""
+    """Raise InputError where other than the expected processes were started, or to share more than gradients."""
+    for name in SHARDED:
+        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true":  # on CPUs it trains copies all the same
+            raise InputError(f"params.yaml: launch asks for {name}; {COPIES}")
     if world() != expected:
         raise InputError(
             f"params.yaml: launch asks for {expected} processes and {world()} was started (WORLD_SIZE): "
@@ -120,10 +128,7 @@ def require_shared(model: torch.nn.Module) -> None:
     from torch.nn.parallel import DistributedDataParallel
 
     if not isinstance(model, DistributedDataParallel):
-        raise InputError(
-            f"params.yaml: launch: {world()} processes would train a {type(model).__name__}; as yet only copies of the "
-            "model that share their gradients (DDP) were tried, as torchrun gives them: no FSDP, no DeepSpeed."
-        )
+        raise InputError(f"params.yaml: launch: {world()} processes would train a {type(model).__name__}; {COPIES}")
 
 
 def wait() -> None:

@@ -118,10 +118,14 @@ def device(stage: str) -> Iterator[None]:
 
 
 def first_free(names: list[str], stage: str, stack: ExitStack, quiet: bool) -> str | None:
-    """The first device of which nobody holds the lock, now held."""
+    """The first device of which nobody holds the lock, now held.
+
+    What Slurm has given to a job is no other job's, though both may call it cpu, or 0.
+    """
+    job = f"job-{os.environ['SLURM_JOB_ID']}-" if "SLURM_JOB_ID" in os.environ else ""
     for name in names:
         try:
-            stack.enter_context(held(folder() / f"{platform.node()}-{name}", myself(stage)))
+            stack.enter_context(held(folder() / f"{platform.node()}-{job}{name}", myself(stage)))
             return name
         except TakenError as taken:
             if not quiet:
