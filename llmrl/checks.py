@@ -402,7 +402,9 @@ def check_generation(checker: Checker, train: dict, section: dict) -> None:
     """vLLM gets the weights with the adapters in them."""
     lora = section.get("lora", train.get("lora"))
     if section.get("use_vllm") and isinstance(lora, dict) and lora.get("load_in_4bit"):
-        text = " and lora.load_in_4bit do not go together: weights in 4 bit lose some of it whenever adapters are added."
+        text = (
+            " and lora.load_in_4bit do not go together: weights in 4 bit lose some of it whenever adapters are added."
+        )
         checker.say(("grpo", "use_vllm"), text)
 
 
