@@ -222,9 +222,7 @@ class Stage:
         """The models held while it trains."""
         settings, shape = self.settings, self.shape
         adapters = numbers(self.trained) if settings.lora else 0
-        matrices: list[Tensor] = (
-            [size for size in shape.linears.values() for _ in range(shape.layers)] if self.four_bit else []
-        )
+        matrices: list[Tensor] = [*shape.linears.values()] * shape.layers if self.four_bit else []
         plain = self.parameters - numbers(matrices)
         held = {"weights": FLOAT * (plain + adapters) + sum(map(quantised, map(prod, matrices)))}
         policy = FLOAT * self.parameters

@@ -80,6 +80,15 @@ def test_the_product_is_the_base_and_its_adapter(clone: Clone, stage: str) -> No
     assert [] == [name for name, value in saved.state_dict().items() if not torch.equal(expected[name], value)]
 
 
+@pytest.mark.slow
+def test_its_version_is_recorded(clone: Clone, bitsandbytes: str) -> None:
+    """It decides the bytes of a model, and so what a run may resume from."""
+    versions = json.loads((clone.folder / "models/sft/provenance.json").read_text())["versions"]
+    (installed,) = Path(bitsandbytes).glob("bitsandbytes-*.dist-info")
+
+    assert installed.name == f"bitsandbytes-{versions['bitsandbytes']}.dist-info"
+
+
 def held(clone: Clone, stage: str) -> dict:
     """What the stage holds while it trains."""
     return json.loads(clone.run(sys.executable, "-m", "tests.four_bit", stage).splitlines()[-1])
