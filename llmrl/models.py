@@ -164,7 +164,7 @@ def on_whole(model: PeftModel, init: str, adapter: Path) -> PeftModel:
     whole = type(quantised).from_pretrained(init, config=config, **LOADING)
     if whole.can_generate():  # a classifier does not, and its head comes with the adapter
         whole.generation_config = quantised.generation_config
-    return PeftModel.from_pretrained(whole, str(adapter))
+    return PeftModel.from_pretrained(whole, str(adapter), torch_device="cpu")
 
 
 def load_classifier(folder: str, seed: int, how: Loading = PLAIN) -> PreTrainedModel:

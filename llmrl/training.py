@@ -252,6 +252,7 @@ class Work:
                 measured_by = trainer if itself else self.trainer(evaluating(self.run), settings.own.init)
                 before = self.measure(measured_by, "before", answers=not models.is_product(settings.own.init))
                 del measured_by
+                gc.collect()  # a trainer refers to itself, and would keep its model
 
         def measured() -> dict[str, Any]:
             return {"before": before, "points": self.figures.points, "counts": self.figures.counts}
