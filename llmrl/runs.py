@@ -28,7 +28,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ class Folder:
             "id": self.id,
             "stage": settings.stage,
             "settings": settings.tracked | {"run": asdict(settings.run), "answers": asdict(settings.answers)},
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in models.LIBRARIES}},
+            "versions": models.versions(settings.packages),
             "commit": git("rev-parse", "HEAD"),
             "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
             "experiment": os.environ.get("DVC_EXP_NAME"),
