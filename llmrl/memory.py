@@ -233,9 +233,12 @@ class Stage:
         return held
 
     def measured(self) -> Parts:
-        """The models held while what was saved is measured: whole ones; before, beside that in 4 bit."""
+        """The models held while a whole one is measured: before the training, beside those to train where these cannot
+        be measured themselves, in 4 bit or as one of several processes.
+        """
         whole = replace(self.settings, own=replace(self.settings.own, lora=None))
-        beside = {"weights in 4 bit": self.models()["weights"]} if self.four_bit else {}
+        apart = self.four_bit or self.settings.processes > 1
+        beside = {f"{part} to train with": size for part, size in self.models().items()} if apart else {}
         return replace(self, settings=whole).models() | beside
 
     def kept(self, tokens: int) -> int:
