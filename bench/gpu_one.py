@@ -73,8 +73,8 @@ def expected(stage: memory.Stage | None) -> dict[str, float]:
     if stage is None:
         return {}
     sizes = {name: sum(parts.values()) / GIB for name, parts in stage.moments().items()}
-    around = {name: round(sizes.pop(name), 2) for name in ("answering", "evaluating") if name in sizes}
-    return {"training": round(max(sizes.values()), 2)} | around
+    around = {name: round(sizes.pop(name), 4) for name in ("answering", "evaluating") if name in sizes}
+    return {"training": round(max(sizes.values()), 4)} | around
 
 
 def speed(trainer: transformers.Trainer, ends: list[float], untimed: int) -> dict[str, float]:

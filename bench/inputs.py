@@ -102,13 +102,12 @@ def rows(limits: dict[str, int], tokenizer: PreTrainedTokenizerBase, root: Path)
         },
         "prompts": lambda text: {"prompt": asked(text), "solution": "4"},
     }
+    turns = (turn["content"] for row in arithmetic.conversations(0) for turn in row["messages"])
+    book = "\n".join(islice(turns, 2000))
     for name, limit in limits.items():
-        for seed, (side, count) in enumerate(ROWS.items()):
-            made = []
-            for number in range(count):
-                exercises = arithmetic.conversations(seed * count + number)
-                book = (turn["content"] for row in islice(exercises, limit) for turn in row["messages"])
-                made.append(longest(shapes[name], "\n".join(book)[: 8 * limit], limit, tokenizer))
+        for side, count in ROWS.items():
+            pages = [book[number:][: 8 * limit] for number in range(count)]  # each begins elsewhere
+            made = [longest(shapes[name], page, limit, tokenizer) for page in pages]
             (root / name).mkdir(parents=True, exist_ok=True)
             pq.write_table(pa.Table.from_pylist(made, schema=data.SCHEMAS[name]), root / name / f"{side}.parquet")
 
