@@ -33,6 +33,8 @@ from llmrl import hardware, params, plan
 from llmrl.errors import InputError, reported
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "triton", "liger-kernel", "bitsandbytes")
+# What decides how long the rows are.
+LENGTHS = (("sft", "max_length"), ("reward", "max_length"), ("dpo", "max_length"), ("grpo", "max_prompt_length"))
 
 Attempt = dict[str, Any]
 
@@ -58,9 +60,7 @@ class Report:
         old = json.loads(path.read_text()) if path.exists() else about | {"calls": [], "measured": []}
         for name in ("device", "cap", "versions"):
             if old[name] != about[name]:
-                raise InputError(
-                    f"{path} has measurements of another {name}: {old[name]}. --out begins anew elsewhere."
-                )
+                raise InputError(f"{path} is of another {name}, {old[name]}: --out begins anew elsewhere.")
         whole = [one for one in old["measured"] if "failed" not in one]  # what failed is tried again
         self.content = about | {"calls": [*old["calls"], call], "measured": whole}
 
@@ -79,7 +79,7 @@ class Report:
 
 
 class Workplace:
-    """Where the measurements run: a folder a profile, with its models and data."""
+    """Where the measurements run: a folder a profile and its lengths, with models and data; 5 GB of them."""
 
     def __init__(self, folder: Path, smoke: bool) -> None:
         self.folder, self.smoke = folder / ("smoke" if smoke else "whole"), smoke
@@ -102,8 +102,10 @@ class Workplace:
 
     def filled(self, job: Job) -> Path:
         """The folder of a job's profile, with the job's params.yaml."""
-        folder, unfinished = self.folder / job.profile, self.folder / f".{job.profile}"
-        tree = json.dumps(settings_of(job, self.smoke), indent=1)  # JSON is YAML
+        settings = settings_of(job, self.smoke)
+        tree = json.dumps(settings, indent=1)  # JSON is YAML
+        lengths = "-".join(str(settings[section][name]) for section, name in LENGTHS)
+        folder, unfinished = (self.folder / f"{dot}{job.profile}-{lengths}" for dot in ("", "."))
         if not folder.exists():
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)

@@ -13,8 +13,9 @@ profile; *TRL* is TRL alone by its documented settings, on the same rows, length
 profile with one setting changed. Memory is what torch had allocated, and reserved, at most while it trained, in GiB;
 *expected* is by `llmrl/memory.py`. *cap* is the GiB torch might reserve: "not 5, none" was out of memory at 5 and
 measured without a cap, "not 5, 9" runs in 9 and not in whole GiB less. A pair is one sequence; of GRPO each completion
-is, and its generation is in the time. Hours are those of the profile's sequences at that speed, on this device:
-training alone."""
+is, and its generation is in the time. A measured step has at most 8 micro-batches, of GRPO one round of generation, so
+it pays for the optimizer's update more often than the profile's steps do. Hours are those of the profile's sequences at
+that speed, on this device: training alone."""
 AROUND = """\
 What a stage takes at its other moments, the largest of which must fit: *answering* a batch of held-out prompts before
 it trains, *evaluating* a batch of held-out rows between its steps."""

@@ -201,9 +201,8 @@ def test_smoke(tmp_path: Path) -> None:
     (one,) = results(tmp_path)
 
     assert "" == done.stderr
-    assert ["answering", "training", "evaluating"] == list(one["peaks"]) and ["resident"] == list(
-        one["peaks"]["training"]
-    )
+    assert ["answering", "training", "evaluating"] == list(one["peaks"])
+    assert ["resident"] == list(one["peaks"]["training"])
     assert (4, 32) == (one["steps"], one["sequences"])
     assert 48 == pytest.approx(one["tokens_per_second"] / one["sequences_per_second"])
     assert 0 < one["expected"]["answering"]
@@ -211,14 +210,19 @@ def test_smoke(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("profile", "kinds"), [("qwen2.5-0.5b", (PROFILE, TRL, OFF)), ("smollm2-135m", (PROFILE, TRL))]
+    ("profile", "stages", "kinds"),
+    [
+        ("qwen2.5-0.5b", STAGES, (PROFILE, TRL)),
+        ("qwen2.5-0.5b", ("grpo",), (OFF,)),
+        ("smollm2-135m", ("reward",), (PROFILE, TRL)),
+    ],
 )
-def test_smoke_of_all(profile: str, kinds: tuple[str, ...], tmp_path: Path) -> None:
-    """All four stages, by this pipeline and by TRL alone; with each lever off."""
-    done = call(tmp_path, "--smoke", "--arch", profile, "--kind", *kinds, "--minutes", "60")
+def test_smoke_of_all(profile: str, stages: tuple[str, ...], kinds: tuple[str, ...], tmp_path: Path) -> None:
+    """All four stages, by this pipeline and by TRL alone; GRPO, which has them all, with each lever off."""
+    done = call(tmp_path, "--smoke", "--arch", profile, "--stage", *stages, "--kind", *kinds, "--minutes", "60")
 
     assert "" == done.stderr, [one for one in results(tmp_path) if "failed" in one]
-    assert [job.key for job in gpu_jobs.jobs([profile], list(STAGES), list(kinds))] == [
+    assert [job.key for job in gpu_jobs.jobs([profile], list(stages), list(kinds))] == [
         (one["profile"], one["stage"], one["name"]) for one in results(tmp_path)
     ]
     assert all(one["fits"] and one["tokens_per_second"] > 0 for one in results(tmp_path))
