@@ -24,25 +24,18 @@ from typing import Any
 import transformers
 from ruamel.yaml import YAML
 
+from bench import inputs
 from bench.clone import cloned
 
 NEVER = 10**9  # steps
-SMOLLM2_135M = {
-    "hidden_size": 576,
-    "intermediate_size": 1536,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "vocab_size": 49152,
-    "tie_word_embeddings": True,
-}
 
 
 def large(folder: Path) -> None:
     """Put a large model, with the tiny one's tokenizer, where sft looks for the base model."""
     base = folder / "models/base"
     tokens = {name: json.loads((base / "config.json").read_text())[name] for name in ("pad_token_id", "eos_token_id")}
-    transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMOLLM2_135M, **tokens)).save_pretrained(base)
+    config = transformers.AutoConfig.for_model(**inputs.MODELS["smollm2-135m"], **tokens)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(base)
     for lock in ("dvc.lock", "data/dvc.lock", "models/dvc.lock"):
         (folder / lock).unlink()  # they have recorded the tiny one
 

@@ -159,6 +159,8 @@ class Journal(transformers.TrainerCallback):
 
 
 def git(*arguments: str) -> str | None:
-    """What git says, or None where there is no repository."""
+    """What git says, or None where there is no repository, or no git."""
+    if not shutil.which("git"):
+        return None
     done = subprocess.run(("git", *arguments), capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None

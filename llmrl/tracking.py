@@ -16,7 +16,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from dvclive import Live
 from transformers import TrainerCallback
 
 SAMPLES = 20
@@ -34,6 +33,8 @@ class Figures:
     ) -> None:
         self.stage, self.averaged, self.counts = stage, averaged, counts
         self.patterns = {re.compile(re.escape(theirs).replace(r"\*", "(.+)")): ours for theirs, ours in tracked.items()}
+        from dvclive import Live  # brings DVC, of which those who need `mean` alone shall know nothing
+
         # DVC runs this pipeline and has its own dvc.yaml: dvclive shall write figures and nothing else.
         self.live = Live(dir=str(out), dvcyaml=None, save_dvc_exp=False, report=None)
         self.callback = Curves(self)

@@ -1,0 +1,175 @@
+"""One measurement of bench.gpu, in a process of its own: `python -m bench.gpu_one '{"stage": "sft", …}'`.
+
+In a folder that bench.inputs has filled, by the params.yaml there: a few steps by this pipeline's stage, or by TRL as
+its quick starts have it. Prints one line of JSON, also where memory was not enough.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from llmrl import console, memory, params
+from llmrl.errors import reported
+
+GIB = 2**30
+Peaks = dict[str, dict[str, float]]  # of moments, in GiB
+TRAINERS = {"sft": "SFT", "reward": "Reward", "dpo": "DPO", "grpo": "GRPO"}
+TASK = ("max_length", "max_completion_length")  # what is learned from, beside rows and rewards: not TRL's to choose
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to measure: `plain` is TRL alone; `around` also what the stage does before and between its steps."""
+
+    stage: str
+    plain: bool
+    cap: float | None  # GiB that torch may reserve
+    untimed: int  # steps, in which kernels are compiled and caches filled
+    around: bool
+
+
+class Clock(transformers.TrainerCallback):
+    """When each step ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.ends.append(time.monotonic())
+
+
+def limit(cap: float | None) -> None:
+    """Have torch raise OutOfMemoryError above so many GiB, as on a card that has no more."""
+    if cap is not None:
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, cap * GIB / total))
+
+
+@contextmanager
+def moment(name: str, found: Peaks) -> Iterator[None]:
+    """Note the most memory taken meanwhile. A CPU tells the most since the process began."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    yield
+    found[name] = console.peaks()
+
+
+def expected(stage: memory.Stage | None) -> dict[str, float]:
+    """The GiB that llmrl.memory expects at the same moments."""
+    if stage is None:
+        return {}
+    sizes = {name: sum(parts.values()) / GIB for name, parts in stage.moments().items()}
+    around = {name: round(sizes.pop(name), 4) for name in ("answering", "evaluating") if name in sizes}
+    return {"training": round(max(sizes.values()), 4)} | around
+
+
+def speed(trainer: transformers.Trainer, ends: list[float], untimed: int) -> dict[str, float]:
+    """How fast the timed steps were: of sequences a pair counts as one, of GRPO each completion; tokens as TRL counts
+    them, prompts among them, without padding.
+    """
+    seconds = (ends[-1] - ends[untimed - 1]) / (len(ends) - untimed)
+    tokens = [log["num_tokens"] for log in trainer.state.log_history if "num_tokens" in log and "loss" in log]
+    args = trainer.args
+    sequences = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    return {
+        "steps": len(ends) - untimed,
+        "sequences": sequences,
+        "seconds": round(seconds, 4),
+        "sequences_per_second": sequences / seconds,
+        "tokens_per_second": (tokens[-1] - tokens[untimed - 1]) / (ends[-1] - ends[untimed - 1]),
+    }
+
+
+def train(trainer: transformers.Trainer, task: Task, found: Peaks) -> dict[str, float]:
+    """Train, and say how fast."""
+    clock = Clock()
+    trainer.add_callback(clock)
+    trainer.remove_callback(transformers.PrinterCallback)
+    with moment("training", found):
+        trainer.train()
+    return speed(trainer, clock.ends, task.untimed)
+
+
+def ours(task: Task, found: Peaks, result: dict[str, Any]) -> None:
+    """The stage as `python -m stages.<stage>` has it; with `around`, also a batch of answers to held-out prompts
+    before training, and one of TRL's evaluation after, while the optimizer's states are there.
+    """
+    from llmrl import answers, data, guards, runs, training
+
+    stage: training.Stage = importlib.import_module(f"stages.{task.stage}").STAGE
+    settings = params.stage(task.stage)
+    with runs.opened(settings) as folder:
+        run, _ = training.prepared(stage, settings, folder)
+        result["expected"] = expected(run.memory)
+        limit(task.cap)
+        trainer = stage.trainer(run, settings.own.init)
+        trainer.add_callback(guards.Finite(trainer, stage.name))
+        if task.around and stage.measure:
+            protocol = settings.answers
+            prompts = data.read(Path(training.HELD_OUT_PROMPTS))["prompt"][: protocol.batch]
+            with moment("answering", found), answers.answering(trainer.model, protocol.seed):
+                answers.generate(trainer.model, run.tokenizer, prompts, protocol, do_sample=False)
+        result |= train(trainer, task, found)
+        if task.around:
+            with moment("evaluating", found):
+                trainer.evaluate()
+
+
+def theirs(task: Task, found: Peaks, result: dict[str, Any]) -> None:
+    """TRL's trainer with its own defaults, by the model's path."""
+    import trl
+
+    from llmrl import data, rewards
+
+    settings = params.stage(task.stage)
+    own, chosen = settings.own, {name: settings.trl[name] for name in TASK if name in settings.trl}
+    cpu = {} if torch.cuda.is_available() else {"use_cpu": True, "bf16": False}
+    passing = {"max_steps": settings.trl["max_steps"], "logging_steps": 1, "save_strategy": "no", "disable_tqdm": True}
+    given: dict[str, Any] = {}
+    if task.stage == "grpo":
+        judges = [own.reward_model if name == "reward_model" else getattr(rewards, name) for name in own.rewards]
+        given, chosen["reward_weights"] = {"reward_funcs": judges}, [float(weight) for weight in own.rewards.values()]
+    name = TRAINERS[task.stage]
+    rows = {"sft": "sft", "grpo": "prompts"}.get(task.stage, "preference")
+    limit(task.cap)
+    trainer = getattr(trl, f"{name}Trainer")(
+        model=own.init,
+        args=getattr(trl, f"{name}Config")(output_dir="out", **chosen, **passing, **cpu),
+        train_dataset=data.read(Path("data", rows, "train.parquet")),
+        **given,
+    )
+    result |= train(trainer, task, found)
+
+
+def measured(task: Task) -> dict[str, Any]:
+    """What was measured, or that memory was not enough, and where."""
+    result: dict[str, Any] = {}
+    found: Peaks = {}
+    try:
+        (theirs if task.plain else ours)(task, found, result)
+    except torch.OutOfMemoryError as error:
+        return {"fits": False, "peaks": found, "said": str(error).splitlines()[0], **result}
+    return {"fits": True, "peaks": found, **result}
+
+
+def main() -> None:
+    with reported():
+        print(json.dumps(measured(Task(**json.loads(sys.argv[1])))))
+
+
+if __name__ == "__main__":
+    main()

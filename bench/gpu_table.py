@@ -1,0 +1,92 @@
+"""The Markdown tables of bench.gpu's results."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+Attempt = dict[str, Any]
+HEAD = ("stage", "settings", "cap", "memory", "expected", "tokens/s", "sequences/s", "s/step (sequences)", "hours")
+NOTES = """\
+Random weights of the real shapes; every row as long as the profile admits. *profile* is this pipeline's stage by the
+profile; *TRL* is TRL alone by its documented settings, on the same rows, lengths and rewards; below these, the
+profile with one setting changed. Memory is what torch had allocated, and reserved, at most while it trained, in GiB;
+*expected* is by `llmrl/memory.py`. *cap* is the GiB torch might reserve: "not 5, none" was out of memory at 5 and
+measured without a cap, "not 5, 9" runs in 9 and not in whole GiB less. A pair is one sequence; of GRPO each completion
+is, and its generation is in the time. A measured step has at most 8 micro-batches, of GRPO one round of generation, so
+it pays for the optimizer's update more often than the profile's steps do. Hours are those of the profile's sequences at
+that speed, on this device: training alone."""
+AROUND = """\
+What a stage takes at its other moments, the largest of which must fit: *answering* a batch of held-out prompts before
+it trains, *evaluating* a batch of held-out rows between its steps."""
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The whole page."""
+    calls = "\n".join(f"    {call}" for call in report["calls"])
+    device = f"{report['date']}, {report['device']}; " + ", ".join(f"{k} {v}" for k, v in report["versions"].items())
+    title = "Narrow models: proves the code, measures nothing" if report["smoke"] else "The four stages on a GPU"
+    lines = [f"# {title}", "", device, "", calls, "", NOTES]
+    for profile, found in groupby(sorted(report["measured"], key=lambda one: one["profile"]), lambda x: x["profile"]):
+        lines += ["", f"## {profile}", "", *row(HEAD), *row(["---"] * len(HEAD))]
+        jobs: dict[tuple[str, str], list[Attempt]] = {}
+        for one in found:
+            jobs.setdefault((one["stage"], one["name"]), []).append(one)
+        total = report["sequences"][profile]
+        for stage in total:
+            for (of, name), attempts in jobs.items():
+                lines += row([stage, name, *cells(attempts, total[stage])]) if of == stage else []
+        lines += ["", AROUND, "", *row(("stage", "moment", "memory", "expected")), *row(["---"] * 4)]
+        for (stage, name), attempts in jobs.items():
+            if name == "profile" and attempts[-1].get("fits"):
+                for moment, peak in attempts[-1]["peaks"].items():
+                    lines += row([stage, moment, size(peak), expected(attempts[-1], moment)])
+    return "\n".join(lines) + "\n"
+
+
+def row(cells: Any) -> list[str]:
+    return [f"| {' | '.join(cells)} |"]
+
+
+def cells(attempts: list[Attempt], total: int | None) -> list[str]:
+    """What was measured of one job: by its last attempt, as only that fits in what it needs."""
+    last = attempts[-1]
+    refused = [f"not {one['cap']:g}" for one in attempts[:1] if one.get("fits") is False and one["cap"]]
+    cap = ", ".join([*refused, *([] if last.get("fits") is False and last["cap"] else [limit(last["cap"])])])
+    if not last.get("fits"):
+        said = f"failed: {last['failed']}" if "failed" in last else "out of memory"
+        return [cap, said, expected(last, "training"), "", "", "", ""]
+    speed = last["sequences_per_second"]
+    return [
+        cap,
+        size(last["peaks"]["training"]),
+        expected(last, "training"),
+        f"{last['tokens_per_second']:,.0f}",
+        f"{speed:.3g}",
+        f"{last['seconds']:.3g} ({last['sequences']})",
+        f"{total / speed / 3600:.2g}" if total else "?",
+    ]
+
+
+def limit(cap: float | None) -> str:
+    return "none" if cap is None else f"{cap:g}"
+
+
+def size(peak: dict[str, float]) -> str:
+    """GiB: on a GPU allocated and reserved, else resident."""
+    return ", ".join(f"{value:.2f} {name}" for name, value in peak.items())
+
+
+def expected(attempt: Attempt, moment: str) -> str:
+    value = attempt.get("expected", {}).get(moment)
+    return "" if value is None else f"{value:.2f}"
+
+
+def short(attempt: Attempt) -> str:
+    """One attempt in a line."""
+    if "failed" in attempt:
+        return f"failed: {attempt['failed']}"
+    if not attempt["fits"]:
+        return f"out of memory with a cap of {limit(attempt['cap'])}"
+    training = size(attempt["peaks"]["training"])
+    return f"cap {limit(attempt['cap'])}: {training}, {attempt['tokens_per_second']:,.0f} tokens/s"
