@@ -79,6 +79,9 @@ CHOICES = {
     "kernels": ("auto", "torch", "liger"),
     "verbosity": ("normal", "quiet"),
     "merge": ("float32", "bfloat16", "float16"),
+    # Each tested with packed documents. FlashAttention's own packages take half precision alone, and answers are
+    # measured in float32; on CUDA sdpa is torch's own flash attention.
+    "attn_implementation": ("eager", "sdpa", "flex_attention"),
     # `wrapped` would let a document attend to the one before it.
     "packing_strategy": ("bfd", "bfd_split"),
     # `group_by_length` draws its order before the random state of a resumed run is restored.
