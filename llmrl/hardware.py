@@ -94,8 +94,6 @@ def detect(precision: str, kernels: str, threads: int | None, optimizer: str | N
     if not has[chosen]:
         raise InputError(f"params.yaml: precision: {chosen} is not to be had on {name}; auto gives {best}.")
     if kernels == "liger" and not liger:
-        raise InputError(
-            f"params.yaml: kernels: liger's need CUDA, from Volta on, not {name}; auto gives torch."
-        )
+        raise InputError(f"params.yaml: kernels: liger's need CUDA, from Volta on, not {name}; auto gives torch.")
     layers = "liger" if liger and kernels != "torch" else "torch"
     return Hardware(kind, name, chosen, torch.get_num_threads(), layers, optimizer or OPTIMIZER)

@@ -229,9 +229,8 @@ class Work:
 
         settings, folder, store = self.run.settings, self.folder, self.store
         with folder.phase("loading the model"):
-            if (
-                self.stage.name == "grpo" and launch.first()
-            ):  # its trainer writes completions where it writes checkpoints
+            # GRPO's trainer writes completions where it writes checkpoints.
+            if self.stage.name == "grpo" and launch.first():
                 (folder.path / "completions").mkdir()
                 (store.unfinished / "completions").symlink_to(folder.path / "completions")
             trainer = self.trainer(replace(self.run, output_dir=store.unfinished), settings.own.init)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -48,6 +50,15 @@ class Clone:
         """Remove what git does not track, there or everywhere, and all checkpoints."""
         shutil.rmtree(self.folder / ".llmrl", ignore_errors=True)  # who waits for DVC to record may remove it, too
         self.run("git", "clean", "-qfdx", *paths)
+
+    def kill(self, stage: str, step: int) -> None:
+        """Start a stage, and kill it when it has written the checkpoint of a step."""
+        command = (sys.executable, "-m", f"stages.{stage}")
+        process = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not list(self.folder.glob(f".llmrl/checkpoints/{stage}/*/step-{step}")):
+            time.sleep(0.005)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, f"{stage} ended before"
 
     def stages(self, *command: str) -> list[str]:
         """The stages whose commands a dvc command ran."""

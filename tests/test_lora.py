@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import peft
@@ -90,19 +86,13 @@ def test_only_the_adapter_is_trained(clone: Clone) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_it_ends_in_the_same_bytes(clone: Clone, stage: str) -> None:
     """Adapter, optimizer and dropout's random state go on from the checkpoint."""
-    command = (sys.executable, "-m", f"stages.{stage}")
     clone.params(run={"save_steps": 1})
     folder = clone.folder / "models" / stage
     undisturbed = {file.name: file.read_bytes() for file in folder.rglob("*.safetensors")}
-    process = subprocess.Popen(command, cwd=clone.folder, env=clone.environment, stdout=subprocess.DEVNULL)
-    end = time.monotonic() + 120
-    while not list(clone.folder.glob(f".llmrl/checkpoints/{stage}/*/step-2")) and time.monotonic() < end:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    clone.kill(stage, step=2)
     shutil.rmtree(folder, ignore_errors=True)
 
-    assert "from step 2" in clone.run(*command)
+    assert "from step 2" in clone.run("python", "-m", f"stages.{stage}")
     assert undisturbed == {file.name: file.read_bytes() for file in folder.rglob("*.safetensors")}
 
 

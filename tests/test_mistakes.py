@@ -335,6 +335,7 @@ MODELS = {
     "weights that are a pickle": ({}, no_weights, "sft", ["models/base has no weights (*.safetensors)"]),
     "a model with code of its own": ({}, own_code, "sft", ["models/base brings its own code", "which is never run"]),
     "a precision the chip lacks": ({"train.precision": "fp16"}, nothing, "sft", ["params.yaml: precision: fp16 is not to be had on CPU", "auto gives fp32"]),
+    "kernels the device lacks": ({"train.kernels": "liger"}, nothing, "sft", ["params.yaml: kernels: liger's need CUDA", "auto gives torch"]),
     "rows that are all too long": ({"sft.max_length": "4"}, nothing, "sft", ["data/sft/train.parquet: none of its 50 rows is at most 4 tokens long", "max_length"]),
     "accuracy without solutions": ({"grpo.init": "models/base", "grpo.reward_model": "models/judge"}, classifier, "grpo", ["grpo.rewards.accuracy in params.yaml needs solutions, and no row of data/prompts has one"]),
 }  # fmt: skip

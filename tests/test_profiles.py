@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from clone import STAGES
+from test_memory import QWEN, SMOLLM2
 
-from llmrl import checks, params
+from llmrl import checks, fit, memory, params, past
 
 ROOT = Path(__file__).parents[1]
 PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
-HUB = ("qwen2.5-0.5b", "smollm2-135m")
+CONFIGS = {"qwen2.5-0.5b": QWEN, "smollm2-135m": SMOLLM2}
+HUB = tuple(CONFIGS)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -79,11 +81,26 @@ def described(profile: str) -> dict[str, str]:
         unit = {"sft": "conversations", "grpo": "completions"}.get(stage, "pairs")
         total = steps * batch * sum(tokens) / 1e6
         cells[stage] = f"{steps} steps, {steps * batch:,} {unit}, {total:.1f} M tokens"
+    if profile in CONFIGS:
+        cells |= expected(profile)
     return cells
 
 
-def test_readme_has_the_profiles() -> None:
+def expected(profile: str) -> dict[str, str]:
+    """What it takes on a card of the 6 GB class, by arithmetic."""
+    path, shape = ROOT / f"profiles/{profile}.yaml", memory.Shape.of(CONFIGS[profile])
+    stages = [memory.Stage(shape, params.stage(name, path), "bf16", "cuda") for name in STAGES]
+    prompts = params.source("prompts", path)[1].eval_rows
+    seconds = sum(past.expected(one, one.settings.trl["max_steps"], 1, prompts).seconds for one in stages)
+    return {
+        "time": f"{seconds / 3600:.1f} h on a card of the 6 GB class, by arithmetic; not measured yet",
+        "GPU memory": f"at most {fit.size(max(map(fit.total, stages)))}, by arithmetic; not measured yet",
+    }
+
+
+def test_readme_has_the_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """README's table says what the profiles' files do."""
+    monkeypatch.chdir(tmp_path)  # where no past run tells how long one takes
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Profiles\n")[1].split("\n## ")[0]
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line[:1] == "|"]
     head, rows = lines[0], {line[0]: line[1:] for line in lines[2:]}
