@@ -99,10 +99,11 @@ def generation(stage: str, chosen: Section) -> Found:
     if vllm and missing("vllm"):
         yield "use_vllm", ": vllm is not installed; where this is false, transformers generates."
     if vllm and batching:
-        yield "use_transformers_continuous_batching", " and use_vllm: TRL would take the latter; keep one."
+        yield "use_vllm", " and use_transformers_continuous_batching: TRL would take vllm; keep one."
     if batching and chosen.get("precision") != "fp32":
         # It turns the trained weights themselves into the precision of the arithmetic, for good.
-        yield "use_transformers_continuous_batching", ": TRL would train weights in half precision; set precision: fp32."
+        text = ": TRL would train the weights in half precision; set precision: fp32."
+        yield "use_transformers_continuous_batching", text
 
 
 def optimizer(chosen: Section) -> Found:
