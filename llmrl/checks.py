@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import MISSING, fields
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,17 @@ from ruamel.yaml.error import YAMLError
 
 from llmrl import combinations, launch
 from llmrl.errors import InputError
-from llmrl.schema import COLUMNS, DECIDED, Names, choices, names_of, nonsense, reward_names, trackers
+from llmrl.schema import (
+    COLUMNS,
+    DECIDED,
+    Names,
+    choices,
+    names_of,
+    nonsense,
+    optimizer_packages,
+    reward_names,
+    trackers,
+)
 from llmrl.sections import (
     DATA_SETS,
     SOURCES,
@@ -212,6 +223,7 @@ def check(path: Path = PATH) -> dict[str, Any]:
     check_source(checker, ("model",), given.get("model", {}))
     check_data(checker, given.get("data", {}))
     check_lora(checker, "train", given.get("train", {}).get("lora"))
+    check_optimizer(checker, "train", given.get("train", {}).get("optim"))
     check_trackers(checker, given.get("run", {}))
     check_interval(checker, given.get("run", {}).get("save_steps"))
     processes = check_launch(checker, tree.get("launch"))
@@ -315,6 +327,16 @@ def check_trackers(checker: Checker, run: dict) -> None:
             checker.say(("run", "report_to"), f": {shown(tracker)} is not installed; none needs nothing.")
 
 
+def check_packages(checker: Checker, keys: Keys, value: Any, packages: list[str]) -> None:
+    """What a setting takes is installed."""
+    for package in packages:
+        try:
+            distribution(package)
+        except PackageNotFoundError:
+            text = f": {shown(value)} takes {package}, which is not installed: `uv pip install {package}`."
+            checker.say(keys, text)
+
+
 def check_interval(checker: Checker, value: Any) -> None:
     """Checkpoints are written every so many steps, or minutes."""
     if isinstance(value, str) and not INTERVAL.fullmatch(value):
@@ -326,9 +348,11 @@ def check_stage(checker: Checker, stage: str, train: dict, section: dict, proces
     before = len(checker.mistakes)
     checker.names((stage,), section, stage_names(stage))
     check_lora(checker, stage, section.get("lora"))
+    check_optimizer(checker, stage, section.get("optim"))
     if not section.get("init"):
         checker.say((stage, "init"), " is missing: the folder of the model this stage starts from.")
     if stage == "grpo":
+        check_generation(checker, train, section)
         check_rewards(checker, section)
         check_pass_rate(checker, section.get("pass_rate"))
     if len(checker.mistakes) == before:
@@ -343,6 +367,14 @@ def check_lora(checker: Checker, section: str, lora: Any) -> None:
         checker.section((section, "lora"), lora, names_of(Lora), Lora)
         if "lm_head" in many(lora.get("targets")):
             checker.say((section, "lora", "targets"), ": TRL's losses pass by an adapter of lm_head; leave it out.")
+        needed = ["bitsandbytes"] if lora.get("load_in_4bit") is True else []
+        check_packages(checker, (section, "lora", "load_in_4bit"), True, needed)
+
+
+def check_optimizer(checker: Checker, section: str, name: Any) -> None:
+    """The package of an optimizer is installed."""
+    if name in choices("optim", None):
+        check_packages(checker, (section, "optim"), name, optimizer_packages(name))
 
 
 def check_batches(checker: Checker, stage: str, train: dict, section: dict, processes: int) -> None:
@@ -373,6 +405,16 @@ def check_batches(checker: Checker, stage: str, train: dict, section: dict, proc
     if (held := numbers.get("per_device_eval_batch_size", EVAL_BATCH)) % group:
         text = f": {held} is no multiple of num_generations_eval (else num_generations), {group}."
         refuse("per_device_eval_batch_size", text)
+
+
+def check_generation(checker: Checker, train: dict, section: dict) -> None:
+    """vLLM gets the weights with the adapters in them."""
+    lora = section.get("lora", train.get("lora"))
+    if section.get("use_vllm") and isinstance(lora, dict) and lora.get("load_in_4bit"):
+        text = (
+            " and lora.load_in_4bit do not go together: weights in 4 bit lose some of it whenever adapters are added."
+        )
+        checker.say(("grpo", "use_vllm"), text)
 
 
 def check_pass_rate(checker: Checker, bounds: Any) -> None:

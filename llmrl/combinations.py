@@ -5,7 +5,6 @@ after minutes of loading, or do something else in silence. docs/memory.md has wh
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -22,19 +21,6 @@ Found = Iterator[tuple[str, str]]  # a setting, and what is wrong with it
 # and lose what transformers has.
 CHECKPOINTING = ("use_reentrant", "preserve_rng_state", "determinism_check", "early_stop", "debug")
 ADDED = {"sft": ("every_n_layers", "offload", "selective"), "reward": ("every_n_layers", "offload")}
-# What optimizers need: the first that is found in the name counts.
-OPTIMIZERS = {
-    "adamw_torch_[48]bit": "torchao",
-    "anyprecision": "torchdistx",
-    "apollo": "apollo_torch",
-    "galore": "galore_torch",
-    "grokadamw": "grokadamw",
-    "lomo": "lomo_optim",
-    "schedule_free": "schedulefree",
-    "stable_adamw": "optimi",
-    "8bit|bnb|paged|lion|ademamix": "bitsandbytes",
-}
-
 
 def wrong(stage: str, chosen: Section) -> Found:
     """Every setting of a stage that does not go with another, and why."""
@@ -42,16 +28,10 @@ def wrong(stage: str, chosen: Section) -> Found:
     yield from checkpointing(stage, chosen)
     yield from references(stage, chosen)
     yield from generation(stage, chosen)
-    yield from optimizer(chosen)
     weights, losses = chosen.get("loss_weights"), chosen.get("loss_type", ["sigmoid"])
     losses = losses if isinstance(losses, list) else [losses]
     if stage == "dpo" and isinstance(weights, list) and len(weights) != len(losses):
         yield "loss_weights", f": {len(weights)} weights; there must be one for each loss of loss_type."
-
-
-def missing(package: str) -> bool:
-    """Whether a package is not installed."""
-    return importlib.util.find_spec(package) is None
 
 
 def lengths(stage: str, chosen: Section) -> Found:
@@ -96,7 +76,7 @@ def generation(stage: str, chosen: Section) -> Found:
     if stage != "grpo":
         return
     batching, vllm = chosen.get("use_transformers_continuous_batching"), chosen.get("use_vllm")
-    if vllm and missing("vllm"):
+    if vllm and importlib.util.find_spec("vllm") is None:
         yield "use_vllm", ": vllm is not installed; where this is false, transformers generates."
     if vllm and batching:
         yield "use_vllm", " and use_transformers_continuous_batching: TRL would take vllm; keep one."
@@ -104,14 +84,6 @@ def generation(stage: str, chosen: Section) -> Found:
         # It turns the trained weights themselves into the precision of the arithmetic, for good.
         text = ": TRL would train the weights in half precision; set precision: fp32."
         yield "use_transformers_continuous_batching", text
-
-
-def optimizer(chosen: Section) -> Found:
-    """An optimizer whose package is installed."""
-    name = str(chosen.get("optim"))
-    package = next((package for pattern, package in OPTIMIZERS.items() if re.search(pattern, name)), None)
-    if package and missing(package):
-        yield "optim", f": {name} needs {package}, which is not installed; adamw_torch_fused needs nothing."
 
 
 def require(settings: Settings, config: dict[str, Any], known: bool, kind: str) -> None:

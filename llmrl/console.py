@@ -127,7 +127,7 @@ class Progress(TrainerCallback):
 def plan(run: Run, trainer: Trainer, counts: dict[str, int], resumed: Path | None) -> Table:
     """What the stage is about to do."""
     table = Table.grid(padding=(0, 2))
-    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    parameters = trainer.model.num_parameters()  # those in 4 bit are counted as what they stand for
     settings, own, arguments = run.settings, run.settings.own, trainer.args
     length = f"{arguments.max_steps} steps" if arguments.max_steps > 0 else f"{arguments.num_train_epochs:g} epochs"
     left_out = [f"{n:,} {name.removeprefix('rows_').replace('_', ' ')}" for name, n in counts.items() if name != "rows"]
@@ -136,6 +136,7 @@ def plan(run: Run, trainer: Trainer, counts: dict[str, int], resumed: Path | Non
     if settings.lora:
         trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
         model += f", of which {trained / 1e6:.2f} M are trained: LoRA of rank {settings.lora.rank}"
+        model += " on weights in 4 bit" if settings.lora.load_in_4bit else ""
     for name, value in {
         "model": model,
         "rows": rows,

@@ -6,7 +6,7 @@ Letters: H hidden size, I intermediate size, A heads x head size, V vocabulary, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -116,8 +116,10 @@ def numbers(tensors: list[Tensor]) -> int:
     return sum(prod(size) for size in tensors)
 
 
-def optimizer(name: str, tensors: list[Tensor]) -> int | None:
-    """What an optimizer keeps of these parameters; None where that is not known."""
+def optimizer(name: str, tensors: list[Tensor], embeddings: int = 1) -> int | None:
+    """What an optimizer keeps of these parameters, of which so many at the beginning are embeddings; None where that
+    is not known.
+    """
     count, each = numbers(tensors), FLOAT * len(tensors)  # `each` is a counter a parameter
     if name.startswith("adamw_torch"):
         return 2 * FLOAT * count + each if name in ("adamw_torch", "adamw_torch_fused") else None
@@ -126,14 +128,22 @@ def optimizer(name: str, tensors: list[Tensor]) -> int | None:
         return FLOAT * sum(prod(size) if len(size) == 1 else sum(size) for size in factors) + each
     if name == "adagrad":
         return FLOAT * count + each
-    if name in (
-        "adamw_bnb_8bit",
-        "adamw_8bit",
-    ):  # of an embedding and of small ones, 32 bits: transformers, bitsandbytes
-        large = [size for size in tensors[1:] if prod(size) >= 4096]
-        few = numbers(tensors) - numbers(large)
-        return 2 * numbers(large) + 2 * FLOAT * (numbers(large) // 256) + 2 * FLOAT * few
+    if name in ("adamw_bnb_8bit", "adamw_8bit", "paged_adamw_8bit"):
+        # Two bytes, and a scale for each 256; of an embedding (transformers) and of small ones (bitsandbytes) floats.
+        # The two tables of 256 values are alike for all.
+        large = [prod(size) for size in tensors[embeddings:] if prod(size) >= 4096]
+        scales = sum(-(-size // 256) for size in large)
+        tables = 2 * FLOAT * 256 if large else 0
+        return 2 * sum(large) + 2 * FLOAT * (scales + count - sum(large)) + tables
     return 0 if name == "sgd" else None
+
+
+def quantised(count: int) -> int:
+    """A matrix of so many numbers in 4 bit: two in a byte; a byte for each 64, their scale; four for each 256 scales;
+    and what is alike for all, an offset and the tables of 16 and of 256 values.
+    """
+    scales = -(-count // 64)
+    return -(-count // 2) + scales + FLOAT * (-(-scales // 256) + 1 + 16 + 256)
 
 
 def option(settings: Settings, name: str) -> Any:
@@ -199,17 +209,31 @@ class Stage:
         rounds = trl.get("steps_per_generation", 0) * own.micro_batch
         return rounds or int(trl.get("generation_batch_size") or own.batch) // processes
 
+    @property
+    def four_bit(self) -> bool:
+        return bool(self.settings.lora and self.settings.lora.load_in_4bit)
+
     def models(self) -> Parts:
-        """The models held from beginning to end."""
+        """The models held while it trains."""
         settings, shape = self.settings, self.shape
         adapters = numbers(self.trained) if settings.lora else 0
-        held = {"weights": FLOAT * (self.parameters + adapters)}
+        matrices = [size for size in shape.linears.values() for _ in range(shape.layers)] if self.four_bit else []
+        plain = self.parameters - numbers(matrices)
+        held = {"weights": FLOAT * (plain + adapters) + sum(map(quantised, map(prod, matrices)))}
         policy = FLOAT * self.parameters
-        if not settings.lora and (settings.stage == "dpo" or (settings.stage == "grpo" and self.option("beta"))):
+        asked = {"dpo": not settings.trl.get("precompute_ref_log_probs"), "grpo": bool(self.option("beta"))}
+        if not settings.lora and asked.get(settings.stage):
             held["reference model"] = policy
         if settings.stage == "grpo" and "reward_model" in settings.own.rewards:
             held["reward model"] = FLOAT * numbers(shape.tensors(classifier=True))
         return held
+
+    def measured(self) -> Parts:
+        """The models held while what was saved is measured: whole ones; before, beside that in 4 bit."""
+        own, trl = replace(self.settings.own, lora=None), self.settings.trl | {"precompute_ref_log_probs": False}
+        whole = replace(self.settings, own=own, trl=trl)
+        beside = {"weights in 4 bit": self.models()["weights"]} if self.four_bit else {}
+        return replace(self, settings=whole).models() | beside
 
     def kept(self, tokens: int) -> int:
         """What one layer keeps of its forward pass for the backward: the rows of docs/memory.md."""
@@ -233,14 +257,16 @@ class Stage:
         return self.arithmetic * (rows * TILE[1] + columns * self.shape.hidden) + copies
 
     def cast(self, whole: bool) -> int:
-        """Weights in the precision of the arithmetic, beside those in float32: of all layers, or of one."""
+        """Weights in the precision of the arithmetic, beside those that are kept: of all layers, or of one."""
+        if self.four_bit:  # a matrix at a time, which is then forgotten
+            return self.arithmetic * max(map(prod, self.shape.linears.values()))
         if self.precision == "fp32":
             return 0
         return self.arithmetic * sum(map(prod, self.shape.linears.values())) * (self.shape.layers if whole else 1)
 
     def states(self) -> int:
         """What the optimizer keeps; of one that is not known here, as AdamW's two moments."""
-        kept = optimizer(self.option("optim"), self.trained)
+        kept = optimizer(self.option("optim"), self.trained, embeddings=0 if self.settings.lora else 1)
         return 2 * FLOAT * numbers(self.trained) if kept is None else kept
 
     def update(self) -> int:
@@ -265,7 +291,7 @@ class Stage:
         whole = {CAST: self.cast(whole=True)}
         forward = {
             **(gradients if own.batch > own.micro_batch * self.settings.processes else {}),
-            **({} if checkpointing and lora else whole),
+            **({} if checkpointing and lora and not self.four_bit else whole),
             "activations": stored,
             "logits": self.tile(tokens),
         }
@@ -308,11 +334,13 @@ class Stage:
             if "reward_model" in settings.own.rewards:  # TRL has it judge all completions of a step at once
                 found["judging"] = held | {"activations": self.passing(self.generated * length(self.settings))}
         tokens = int(self.option("per_device_eval_batch_size")) * sides(self.settings) * length(self.settings)
-        found["evaluating"] = held | {"activations": self.passing(tokens), "logits": self.tile(tokens)}
+        evaluating = {"activations": self.passing(tokens), "logits": self.tile(tokens)}
+        found["evaluating"] = held | evaluating
+        found["measuring"] = self.measured() | evaluating
         if not self.classifier:
             protocol = settings.answers
             at_once = max(protocol.batch, protocol.samples)
-            found["answering"] = self.models() | self.answering(at_once, self.prompt, protocol.max_new_tokens)
+            found["answering"] = self.measured() | self.answering(at_once, self.prompt, protocol.max_new_tokens)
         return found
 
     def peak(self) -> tuple[str, Parts]:

@@ -6,10 +6,11 @@ generation config, tokenizer, chat template, and from the second on `provenance.
 
 from __future__ import annotations
 
+import copy
 import json
 import platform
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from llmrl import repository
 from llmrl.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -38,15 +41,34 @@ LOADING = {"dtype": "float32", "local_files_only": True, "use_safetensors": True
 @dataclass(frozen=True)
 class Loading:
     """How a model is brought into memory: with which attention, by transformers' name (None: the model's own choice),
-    and whether Liger's kernels compute its layers.
+    whether Liger's kernels compute its layers, and whether the matrices of these are kept in 4 bit, to be multiplied in
+    the precision `four_bit`.
     """
 
     attention: str | None = None
     liger: bool = False
+    four_bit: str | None = None  # float32 | bfloat16 | float16
+
+    @property
+    def whole(self) -> Loading:
+        """The same for a model that no adapters are trained on."""
+        return replace(self, four_bit=None)
 
     def load(self, kind: Any, folder: str, **more: Any) -> PreTrainedModel:
         """The model of a folder, in float32; `kind` is one of transformers' Auto classes."""
+        if self.four_bit:
+            more["quantization_config"] = transformers.BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=self.four_bit,
+            )
         model = kind.from_pretrained(folder, attn_implementation=self.attention, **LOADING, **more)
+        if self.four_bit:
+            for module in model.modules():
+                # On such a CPU the first evaluation would arrange the weights anew, so that no gradient passes them.
+                if hasattr(module, "support_avx512bf16_for_cpu"):
+                    module.support_avx512bf16_for_cpu = False
         if self.liger:
             from liger_kernel.transformers import _apply_liger_kernel_to_instance
 
@@ -123,6 +145,28 @@ def save_adapter(model: PeftModel, out: Path) -> None:
     config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
+def keep_small_updates(model: PreTrainedModel) -> None:
+    """Have all that is trained in float32: TRL makes the adapters of a model in 4 bit bfloat16, in which most updates
+    of a small learning rate are rounded away.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def on_whole(model: PeftModel, init: str, adapter: Path) -> PeftModel:
+    """The saved adapter of a model in 4 bit, on the weights of the folder `init` as they are."""
+    from peft import PeftModel
+
+    quantised = model.get_base_model()
+    config = copy.deepcopy(quantised.config)
+    del config.quantization_config
+    whole = type(quantised).from_pretrained(init, config=config, **LOADING)
+    if whole.can_generate():  # a classifier does not, and its head comes with the adapter
+        whole.generation_config = quantised.generation_config
+    return PeftModel.from_pretrained(whole, str(adapter))
+
+
 def load_classifier(folder: str, seed: int, how: Loading = PLAIN) -> PreTrainedModel:
     """A model that gives one score, in float32; on a policy's body its head is new, drawn by `seed`."""
     transformers.set_seed(seed)
@@ -140,6 +184,8 @@ def save(
         import torch
 
         save_adapter(model, out / "adapter")
+        if lora.load_in_4bit:
+            model = on_whole(model, init, out / "adapter")
         model = model.merge_and_unload()  # in float32, in which all models are loaded
         model.to(dtype=getattr(torch, lora.merge))
     model.save_pretrained(str(out))
@@ -149,8 +195,11 @@ def save(
     (out / "provenance.json").write_text(json.dumps(provenance, indent=2, sort_keys=True) + "\n")
 
 
-def provenance(settings: dict[str, Any], inputs: list[Path], code: list[Path]) -> dict[str, Any]:
-    """What makes a model: resolved settings, versions, and the hashes of inputs and code as DVC has them.
+def provenance(
+    settings: dict[str, Any], inputs: list[Path], code: list[Path], packages: Iterable[str] = ()
+) -> dict[str, Any]:
+    """What makes a model: resolved settings, versions of LIBRARIES and of `packages`, and the hashes of inputs and code
+    as DVC has them.
 
     Raises InputError where an input is not what DVC recorded when it was made.
     """
@@ -166,5 +215,10 @@ def provenance(settings: dict[str, Any], inputs: list[Path], code: list[Path]) -
         "settings": settings,
         "inputs": {str(path): hashes[path] for path in inputs},
         "code": {str(path): hashes[path] for path in code},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "versions": versions(packages),
     }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of Python, LIBRARIES and `packages`."""
+    return {"python": platform.python_version(), **{name: version(name) for name in (*LIBRARIES, *packages)}}

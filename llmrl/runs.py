@@ -63,7 +63,7 @@ class Folder:
             "id": self.id,
             "stage": settings.stage,
             "settings": settings.tracked | {"run": asdict(settings.run), "answers": asdict(settings.answers)},
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in models.LIBRARIES}},
+            "versions": models.versions(settings.packages),
             "commit": git("rev-parse", "HEAD"),
             "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
             "experiment": os.environ.get("DVC_EXP_NAME"),

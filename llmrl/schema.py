@@ -104,6 +104,19 @@ ENUMERATED = {
     "logging_strategy": ("trainer_utils.py", "IntervalStrategy"),
 }
 
+# What transformers' optimizers take beside torch, by a part of their names; the first that is found counts.
+OPTIMIZERS = {
+    "galore": "galore-torch",
+    "apollo": "apollo-torch",
+    "lomo": "lomo-optim",
+    "grokadamw": "grokadamw",
+    "schedule_free": "schedulefree",
+    "stable_adamw": "torch-optimi",
+    "adamw_torch_4bit": "torchao",
+    "adamw_torch_8bit": "torchao",
+    **dict.fromkeys(("bnb", "8bit", "paged", "ademamix", "lion"), "bitsandbytes"),
+}
+
 SIMPLE = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "dict": (dict,), "list": (list,)}
 
 
@@ -187,6 +200,15 @@ def choices(name: str, stage: str | None) -> tuple[str, ...]:
     if name == "loss_type" and stage:
         return loss_types(stage)
     return enumerated(*ENUMERATED[name]) if name in ENUMERATED else CHOICES.get(name, ())
+
+
+def optimizer_packages(name: object) -> list[str]:
+    """The package that an optimizer of transformers takes beside torch, if any.
+
+    >>> optimizer_packages("paged_adamw_8bit"), optimizer_packages("adamw_torch")
+    (['bitsandbytes'], [])
+    """
+    return [package for part, package in OPTIMIZERS.items() if part in str(name)][:1]
 
 
 def enumerated(path: str, name: str) -> tuple[str, ...]:

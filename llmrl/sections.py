@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from llmrl.schema import DECIDED, Names, names_of, shared_names, trl_names
+from llmrl.schema import DECIDED, Names, names_of, optimizer_packages, shared_names, trl_names
 
 STAGES = ("sft", "reward", "dpo", "grpo")
 DATA_SETS = ("sft", "preference", "prompts")
@@ -107,7 +107,9 @@ class Lora:
     """Low-rank adapters, which are trained in place of the weights: https://arxiv.org/abs/2106.09685
 
     `alpha` over `rank` scales them; `targets` are the modules that get one, "all-linear" all but the head; `merge` is
-    the precision in which the sum of weights and adapters is saved.
+    the precision in which the sum of weights and adapters is saved. `load_in_4bit` has the layers' matrices in 4 bit
+    while the adapters are trained (https://arxiv.org/abs/2305.14314); as these are then added to the weights as they
+    were, the model that is saved answers a little unlike the one that was trained.
     """
 
     rank: int
@@ -115,6 +117,7 @@ class Lora:
     dropout: float = 0.0
     targets: list[str] | str = "all-linear"
     merge: str = "float32"
+    load_in_4bit: bool = False
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,12 @@ class Settings:
     def lora(self) -> Lora | None:
         """The adapters to train, if any."""
         return Lora(**self.own.lora) if self.own.lora else None
+
+    @property
+    def packages(self) -> list[str]:
+        """The packages it takes beside those that every stage does."""
+        quantiser = ["bitsandbytes"] if self.lora and self.lora.load_in_4bit else []
+        return sorted({*quantiser, *optimizer_packages(self.trl.get("optim"))})
 
     @property
     def tracked(self) -> dict[str, Any]:

@@ -96,8 +96,11 @@ class Run:
 
     @property
     def loading(self) -> models.Loading:
-        """How its models are loaded."""
-        return models.Loading(self.settings.own.attn_implementation, liger=self.hardware.kernels == "liger")
+        """How the model it trains is loaded; its others are so `.whole`."""
+        lora, four_bit = self.settings.lora, None
+        if lora and lora.load_in_4bit:
+            four_bit = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[self.hardware.precision]
+        return models.Loading(self.settings.own.attn_implementation, self.hardware.kernels == "liger", four_bit)
 
     def lora(self, task: str) -> LoraConfig | None:
         """The adapters to train in place of the weights, if any; of a classifier (SEQ_CLS) its head is trained too."""
@@ -128,7 +131,8 @@ def main(stage: Stage) -> None:
         root = repository.root()
         for written in (Path("models"), Path("metrics", stage.name), root / "runs", root / ".llmrl"):
             require_writable(written)
-        made_by = models.provenance(settings.tracked, stage.inputs(settings), repository.code(stage.name))
+        inputs, code = stage.inputs(settings), repository.code(stage.name)
+        made_by = models.provenance(settings.tracked, inputs, code, settings.packages)
         place = checkpoints.place(stage.name, made_by)
         with (
             interruption.heard(settings.run.grace, lambda: checkpoints.progress(place)) as stop,
@@ -244,8 +248,9 @@ class Work:
         else:
             with folder.phase("measuring before"):
                 # accelerate never gives a model that was evaluated to several processes: each would train its own.
-                alone = settings.processes == 1
-                measured_by = trainer if alone else self.trainer(evaluating(self.run), settings.own.init)
+                # One in 4 bit answers unlike the folder it came from, and unlike what it will be once it is saved.
+                itself = settings.processes == 1 and not self.run.loading.four_bit
+                measured_by = trainer if itself else self.trainer(evaluating(self.run), settings.own.init)
                 before = self.measure(measured_by, "before", answers=not models.is_product(settings.own.init))
                 del measured_by
 
@@ -305,6 +310,7 @@ class Work:
         import transformers
 
         trainer = self.stage.trainer(run, init)
+        models.keep_small_updates(trainer.model)
         trainer.remove_callback(transformers.PrinterCallback)
         return trainer
 

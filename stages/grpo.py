@@ -18,7 +18,7 @@ def trainer(run: training.Run, init: str) -> trl.GRPOTrainer:
     own = run.settings.own
     if "accuracy" in own.rewards and not any(run.train_rows["solution"]):
         raise InputError("grpo.rewards.accuracy in params.yaml needs solutions, and no row of data/prompts has one.")
-    judge = models.load_classifier(own.reward_model, own.seed, run.loading)
+    judge = models.load_classifier(own.reward_model, own.seed, run.loading.whole)
     judge.config.name_or_path = "reward_model"  # TRL calls its scores by this
     return trl.GRPOTrainer(
         model=models.load_policy(init, run.loading),

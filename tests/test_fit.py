@@ -62,7 +62,7 @@ def test_what_is_proposed_fits_and_is_taken(name: str, gib: float, tmp_path: Pat
     one = stage(name)
     said = fit.refusal(one, gib * fit.GIB, "run.memory_gib")
     if said is None or "No setting is enough" in said:
-        assert said is None or (name, gib) == ("grpo", 3.5)
+        assert said is None or (name in ("dpo", "grpo") and gib == 3.5)  # dpo is measured beside its reference
         return
     options = re.findall(r"-S '(\S+)'", said)
     path = tmp_path / "params.yaml"

@@ -3,6 +3,7 @@ and what would be right.
 """
 # ruff: noqa: E501 - a mistake is a line of a table
 
+import importlib.util
 import json
 import os
 import re
@@ -77,11 +78,17 @@ SETTINGS = {
     "adapters without alpha": ("train.lora", "{rank: 8}", ["train.lora.alpha is missing."]),
     "PEFT's name": ("train.lora", "{rank: 8, alpha: 16, lora_dropout: 0.1}", ["train.lora.lora_dropout", "dropout?"]),
     "all dropped": ("train.lora", "{rank: 8, alpha: 16, dropout: 1}", ["train.lora.dropout: 1 is not at least 0"]),
+    "4 bit without bitsandbytes": ("train.lora", "{rank: 8, alpha: 16, load_in_4bit: true}", ["train.lora.load_in_4bit: true takes bitsandbytes, which is not installed: `uv pip install bitsandbytes`."]),
+    "4 bit in a stage": ("dpo.init", "models/sft\n  lora: {rank: 8, alpha: 16, load_in_4bit: true}", ["dpo.lora.load_in_4bit: true takes bitsandbytes, which is not installed"]),
+    "4 bit by its number": ("train.lora", "{rank: 8, alpha: 16, load_in_4bit: 4}", ["train.lora.load_in_4bit: 4 is an integer, not true or false."]),
     "adapters as a switch": ("train.lora", "true", ["train.lora: true is true or false, not a map or null."]),
     # Values that are one of a few.
     "unknown precision": ("train.precision", "fp8", ['train.precision: "fp8" is none of auto, fp32, bf16, fp16.']),
     "misspelt schedule": ("train.lr_scheduler_type", "cosin", ["is none of linear, cosine", "Did you mean cosine?"]),
     "misspelt optimizer": ("train.seed", "1\n  optim: adamw", ["train.optim", "is none of adamw_torch"]),
+    "8 bits without bitsandbytes": ("train.seed", "1\n  optim: adamw_8bit", ['train.optim: "adamw_8bit" takes bitsandbytes, which is not installed: `uv pip install bitsandbytes`.']),
+    "paged without bitsandbytes": ("dpo.init", "models/sft\n  optim: paged_adamw_32bit", ['dpo.optim: "paged_adamw_32bit" takes bitsandbytes, which is not installed']),
+    "optimizer of a package": ("train.seed", "1\n  optim: galore_adamw", ['train.optim: "galore_adamw" takes galore-torch, which is not installed']),
     "unknown evaluation": ("train.eval_strategy", "step", ["Did you mean steps?"]),
     "misspelt loss": ("dpo.loss_type", "[sigmod, sft]", ['dpo.loss_type: "sigmod"', "Did you mean sigmoid?"]),
     "another stage's loss": ("grpo.init", "models/dpo\n  loss_type: sigmoid", ['"sigmoid" is none of', "dapo"]),
@@ -128,7 +135,6 @@ SETTINGS = {
     "generation by what is not installed": ("grpo.init", "models/dpo\n  use_vllm: true", ["grpo.use_vllm: vllm is not installed"]),
     "continuous batching in half precision": ("grpo.init", "models/dpo\n  use_transformers_continuous_batching: true", ["TRL would train the weights in half precision; set precision: fp32"]),
     "two ways to generate": ("grpo.init", "models/dpo\n  precision: fp32\n  use_transformers_continuous_batching: true\n  use_vllm: true", ["grpo.use_vllm and use_transformers_continuous_batching", "keep one"]),
-    "optimizer that is not installed": ("train.seed", "1\n  optim: galore_adamw", ["train.optim: galore_adamw needs galore_torch, which is not installed"]),
     "checkpointing that the stage's trainer loses": ("dpo.init", "models/sft\n  gradient_checkpointing_kwargs: {offload: true}", ["dpo.gradient_checkpointing_kwargs: offload is none of use_reentrant", "all that dpo takes"]),
     "checkpointing that is of sft alone": ("train.seed", "1\n  gradient_checkpointing_kwargs: {selective: true}", ["selective is none of", "all that reward takes"]),
     "selective without checkpointing": ("sft.init", "models/base\n  gradient_checkpointing_kwargs: {selective: true}", ["sft.gradient_checkpointing_kwargs: selective needs gradient_checkpointing: true"]),
@@ -146,6 +152,7 @@ SETTINGS = {
     "weight that is no number": ("grpo.rewards.accuracy", ".nan", ["the weight NaN is not finite"]),
     "no rewards": ("grpo.rewards", "{}", ["grpo.rewards is missing"]),
     "no reward model": ("grpo.reward_model", '""', ["grpo.reward_model is missing: grpo.rewards gives it a weight."]),
+    "4 bit with vLLM": ("grpo.init", "models/dpo\n  use_vllm: true\n  lora: {rank: 8, alpha: 16, load_in_4bit: true}", ["grpo.use_vllm and lora.load_in_4bit do not go together"]),
     "no start": ("sft.init", '""', ["sft.init is missing: the folder of the model"]),
     # The file.
     "key that stands twice": ("train.seed", "1\n  seed: 2", ['duplicate key "seed"']),
@@ -158,6 +165,8 @@ SETTINGS = {
 @pytest.mark.parametrize(("name", "text", "said"), SETTINGS.values(), ids=SETTINGS)
 def test_a_mistake_in_the_settings_is_named(project, change, name, text, said):
     """Each mistake is refused with its place, the setting, its value and what would be right."""
+    if "bitsandbytes" in said[0] and importlib.util.find_spec("bitsandbytes"):
+        pytest.skip("bitsandbytes is installed")
     change(name, text)
     with pytest.raises(InputError) as refused:
         checks.check()
@@ -167,7 +176,7 @@ def test_a_mistake_in_the_settings_is_named(project, change, name, text, said):
     line = int(re.match(r"params\.yaml:(\d+): ", message)[1])
     lines = (project / "params.yaml").read_text(encoding="utf-8").splitlines()
     # A broken file is noticed where it cannot go on; a combination is wrong in either of its settings.
-    if not re.search("not YAML|no multiple|say the same", message):
+    if not re.search("not YAML|no multiple|say the same|do not go together", message):
         flawed = text.splitlines()[-1].strip()
         assert flawed.partition(":")[0] in lines[line - 1]
 

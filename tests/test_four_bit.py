@@ -1,0 +1,153 @@
+"""Adapters on weights in 4 bit, and optimizers in 8 bit: with bitsandbytes, on its CPU's kernels.
+
+It is no dependency of the project: the tests install it for themselves, unless it is there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from clone import STAGES, Clone, micro_clone
+from safetensors.torch import load_file
+from test_lora import INIT
+
+from llmrl import schema
+
+LORA = {"rank": 4, "alpha": 8, "dropout": 0.1, "load_in_4bit": True}
+
+
+@pytest.fixture(scope="module")
+def bitsandbytes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder in which it is."""
+    if found := importlib.util.find_spec("bitsandbytes"):
+        return str(Path(found.origin).parents[1])
+    folder = tmp_path_factory.mktemp("bitsandbytes")
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+    pip = (str(folder / "venv/bin/pip"), "install", "-q", "--no-deps", "--require-hashes")  # torch is there
+    required = Path(__file__).parent / "bitsandbytes-requirements.txt"
+    subprocess.run([*pip, "--target", str(folder / "packages"), "-r", str(required)], check=True)
+    return str(folder / "packages")
+
+
+@pytest.fixture(scope="module")
+def clone(bitsandbytes: str, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The micro experiment with adapters on weights in 4 bit, run."""
+    clone = micro_clone(tmp_path_factory.mktemp("four-bit") / "clone")
+    clone.environment["PYTHONPATH"] = bitsandbytes
+    clone.params(train={"lora": LORA, "lr": 0.01})
+    clone.run("dvc", "repro")
+    return clone
+
+
+def load(stage: str, folder: Path, **options: object) -> transformers.PreTrainedModel:
+    """A model's folder by plain transformers."""
+    if stage == "reward":
+        return transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, **options)
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_product_is_the_base_and_its_adapter(clone: Clone, stage: str) -> None:
+    """It is whole and in float32, and its weights are the base's as they were before they were in 4 bit, plus the
+    adapter's: exactly.
+    """
+    folder, init = clone.folder / "models" / stage, clone.folder / "models" / INIT[stage]
+    saved, expected = load(stage, folder), load(stage, init, dtype="float32").state_dict()
+    adapter = load_file(folder / "adapter/adapter_model.safetensors")
+    for name, down in adapter.items():
+        module = name.removeprefix("base_model.model.")
+        if module.endswith("lora_A.weight"):
+            up = adapter[name.replace("lora_A", "lora_B")]
+            expected[module.replace("lora_A.", "")] += up @ down * 2
+        elif "lora_B" not in module:
+            expected[module] = down  # the reward model's head
+
+    assert not hasattr(saved.config, "quantization_config")
+    assert {torch.float32} == {one.dtype for one in saved.parameters()}
+    assert sorted(expected) == sorted(saved.state_dict())
+    assert [] == [name for name, value in saved.state_dict().items() if not torch.equal(expected[name], value)]
+
+
+def held(clone: Clone, stage: str) -> dict:
+    """What the stage holds while it trains."""
+    return json.loads(clone.run(sys.executable, "-m", "tests.four_bit", stage).splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_all_matrices_of_the_layers_are_in_4_bit(clone: Clone, stage: str) -> None:
+    """Of the model that is trained alone; what is trained is in float32. Their bytes are those of the formula."""
+    found = held(clone, stage)
+
+    assert {"Linear4bit": 3 * 7} == found["matrices"]
+    assert ([{"Linear": 3 * 7}] if stage == "grpo" else []) == found["reward model"]
+    assert ["torch.float32"] == found["trained"]
+    assert found["held"] == {name: found["expected"][name] for name in found["held"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [None, {"rank": 64, "alpha": 64}, {"rank": 64, "alpha": 64, "load_in_4bit": True}])
+@pytest.mark.parametrize("optim", ["adamw_bnb_8bit", "paged_adamw_8bit"])
+def test_states_in_8_bit(clone: Clone, optim: str, lora: dict | None) -> None:
+    """Weights, gradients and AdamW's states in 8 bit have the bytes of the formula, full and LoRA."""
+    settings = (clone.folder / "params.yaml").read_bytes()
+    clone.params(train={"lora": lora, "optim": optim})
+    found = held(clone, "sft")
+    (clone.folder / "params.yaml").write_bytes(settings)
+
+    assert found["held"] == {name: found["expected"][name] for name in found["held"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "changes"), [("reward", {}), ("grpo", {}), ("sft", {"optim": "adamw_8bit", "lora": None})]
+)
+def test_killed_it_ends_in_the_same_bytes(clone: Clone, stage: str, changes: dict) -> None:
+    """The weights are put in 4 bit anew, and the adapters go on from the checkpoint; an optimizer in 8 bit does, too."""
+    settings = (clone.folder / "params.yaml").read_bytes()
+    clone.params(train=changes, run={"save_steps": 1})
+    command, folder = (sys.executable, "-m", f"stages.{stage}"), clone.folder / "models" / stage
+    if changes:
+        clone.run(*command)
+        shutil.rmtree(clone.folder / ".llmrl")
+    undisturbed = {file.name: file.read_bytes() for file in folder.rglob("*.safetensors")}
+    process = subprocess.Popen(command, cwd=clone.folder, env=clone.environment, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 120
+    while not (found := list(clone.folder.glob(f".llmrl/checkpoints/{stage}/*/step-2"))) and time.monotonic() < end:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    weights = [file.name for file in found[0].glob("*.safetensors")]
+    shutil.rmtree(folder)
+
+    assert ["model.safetensors" if changes else "adapter_model.safetensors"] == weights
+    assert "from step 2" in clone.run(*command)
+    assert undisturbed == {file.name: file.read_bytes() for file in folder.rglob("*.safetensors")}
+    (clone.folder / "params.yaml").write_bytes(settings)
+
+
+def test_optimizers_that_take_a_package_are_known() -> None:
+    """Those that transformers has from bitsandbytes, and no other, take it; so for what is in their names."""
+    from transformers import trainer_optimizer as theirs
+
+    lists = {
+        "bitsandbytes": theirs._BITSANDBYTES_OPTIMIZERS,
+        "galore-torch": theirs._GALORE_OPTIMIZERS,
+        "apollo-torch": theirs._APOLLO_OPTIMIZERS,
+        "torchao": theirs._TORCHAO_OPTIMIZERS,
+        "schedulefree": theirs._SCHEDULE_FREE_OPTIMIZERS,
+    }
+    for package, names in lists.items():
+        known = schema.enumerated("training_args.py", "OptimizerNames")
+        assert {name.value for name in names} == {one for one in known if schema.optimizer_packages(one) == [package]}
