@@ -22,6 +22,7 @@ Found = Iterator[tuple[str, str]]  # a setting, and what is wrong with it
 CHECKPOINTING = ("use_reentrant", "preserve_rng_state", "determinism_check", "early_stop", "debug")
 ADDED = {"sft": ("every_n_layers", "offload", "selective"), "reward": ("every_n_layers", "offload")}
 
+
 def wrong(stage: str, chosen: Section) -> Found:
     """Every setting of a stage that does not go with another, and why."""
     yield from lengths(stage, chosen)

@@ -196,6 +196,15 @@ class Stage:
         return self.shape.adapters(lora.rank, lora.targets) + [(1, self.shape.hidden)] * self.classifier
 
     @property
+    def attended(self) -> int:
+        """Tokens in a row of the attention's mask: of a sequence or, as TRL lays packed ones end to end, of all."""
+        return length(self.settings) * (self.settings.own.micro_batch if self.packed else 1)
+
+    @property
+    def packed(self) -> bool:
+        return self.settings.stage == "sft" and bool(self.settings.trl.get("packing"))
+
+    @property
     def prompt(self) -> int:
         """Tokens of the longest prompt that is answered."""
         if self.settings.stage == "grpo":
@@ -241,7 +250,7 @@ class Stage:
         streams = 6 * FLOAT if p == FLOAT else 4 * FLOAT + 5 * p  # of norms, and what goes into the matrices
         token = streams * shape.hidden + 4 * p * shape.attention + 4 * p * shape.intermediate
         return tokens * (
-            token + p * length(self.settings) + FLOAT * (shape.heads + 2)
+            token + p * self.attended + FLOAT * (shape.heads + 2)
         )  # the mask; softmax's and the norms' sums
 
     def passing(self, tokens: int) -> int:
@@ -282,10 +291,11 @@ class Stage:
         tokens = own.micro_batch * sides(self.settings) * length(self.settings)
         checkpointing, lora = bool(self.option("gradient_checkpointing")), self.settings.lora
         layer, stream = self.kept(tokens), FLOAT * shape.hidden * tokens
-        ends = 3 * stream + 2 * tokens * length(
-            self.settings
-        )  # of the last norm, and what goes into the head; the masks
-        stored = ends + shape.layers * (stream if checkpointing else layer)
+        masks = (1 if self.packed else 2) * tokens * self.attended
+        ends = 3 * stream  # of the last norm, and what goes into the head
+        every = (self.settings.trl.get("gradient_checkpointing_kwargs") or {}).get("every_n_layers", 1)
+        few = -(-shape.layers // every) if checkpointing else 0  # layers of which only what goes in is kept
+        stored = ends + masks + few * stream + (shape.layers - few) * layer
         held = self.models() | {"optimizer states": self.states()}
         gradients = {"gradients": FLOAT * numbers(self.trained)}
         whole = {CAST: self.cast(whole=True)}
