@@ -48,9 +48,9 @@ def test_precomputed_it_is_the_same_training(clone: Clone) -> None:
     assert answers == expected_answers
     assert drawn.keys() == curves(clone).keys()
     for name, points in curves(clone).items():
-        assert [value for point in drawn[name] for value in point] == pytest.approx(
-            [value for point in points for value in point], abs=1e-5
-        )
+        tie = 1 if "accuracy" in name and name.startswith("train") else 0  # at step 1 policy and reference are one
+        for point, one in zip(points[tie:], drawn[name][tie:], strict=True):
+            assert one == pytest.approx(point, abs=1e-5)
     assert 0 != found["margin"]
 
     folder = clone.folder / "models/dpo"
@@ -62,7 +62,9 @@ def test_precomputed_it_is_the_same_training(clone: Clone) -> None:
     assert undisturbed == (folder / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize(("precomputed", "trained", "held"), [(False, False, True), (True, False, False), (True, True, True)])
+@pytest.mark.parametrize(
+    ("precomputed", "trained", "held"), [(False, False, True), (True, False, False), (True, True, True)]
+)
 def test_it_is_held_where_it_is_asked(tmp_path: Path, precomputed: bool, trained: bool, held: bool) -> None:
     """While the policy learns, not where precomputed; when the outcome is measured, in any case."""
     chosen = settings("dpo", {"init": TINY, "batch": 2, "micro_batch": 2}, precompute_ref_log_probs=precomputed)
