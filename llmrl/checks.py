@@ -408,7 +408,7 @@ def check_batches(checker: Checker, stage: str, train: dict, section: dict, proc
 
 
 def check_generation(checker: Checker, train: dict, section: dict) -> None:
-    """vLLM gets the weights with the adapters in them."""
+    """The weights that vLLM gets have the adapters in them."""
     lora = section.get("lora", train.get("lora"))
     if section.get("use_vllm") and isinstance(lora, dict) and lora.get("load_in_4bit"):
         text = (

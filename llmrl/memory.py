@@ -181,6 +181,11 @@ class Stage:
         return FLOAT if self.precision == "fp32" else 2
 
     @property
+    def inner(self) -> int:
+        """Bytes of a number within the feed-forward part. What multiplies by 4 bit returns the float32 it was given."""
+        return FLOAT if self.four_bit else self.arithmetic
+
+    @property
     def classifier(self) -> bool:
         return self.settings.stage == "reward"
 
@@ -226,7 +231,7 @@ class Stage:
         """The models held while it trains."""
         settings, shape = self.settings, self.shape
         adapters = numbers(self.trained) if settings.lora else 0
-        matrices = [size for size in shape.linears.values() for _ in range(shape.layers)] if self.four_bit else []
+        matrices: list[Tensor] = [*shape.linears.values()] * shape.layers if self.four_bit else []
         plain = self.parameters - numbers(matrices)
         held = {"weights": FLOAT * (plain + adapters) + sum(map(quantised, map(prod, matrices)))}
         policy = FLOAT * self.parameters
@@ -248,14 +253,14 @@ class Stage:
         """What one layer keeps of its forward pass for the backward: the rows of docs/memory.md."""
         shape, p = self.shape, self.arithmetic
         streams = 6 * FLOAT if p == FLOAT else 4 * FLOAT + 5 * p  # of norms, and what goes into the matrices
-        token = streams * shape.hidden + 4 * p * shape.attention + 4 * p * shape.intermediate
+        token = streams * shape.hidden + 4 * p * shape.attention + (3 * self.inner + p) * shape.intermediate
         return tokens * (
             token + p * self.attended + FLOAT * (shape.heads + 2)
         )  # the mask; softmax's and the norms' sums
 
     def passing(self, tokens: int) -> int:
         """What a layer holds at most while it computes, without a gradient."""
-        return tokens * (3 * self.arithmetic * self.shape.intermediate + 5 * FLOAT * self.shape.hidden)
+        return tokens * (3 * self.inner * self.shape.intermediate + 5 * FLOAT * self.shape.hidden)
 
     def tile(self, tokens: int) -> int:
         """The logits that TRL's fused head holds at once. A classifier has none."""
@@ -311,7 +316,7 @@ class Stage:
             "activations": stored + stream,
             "logits": self.tile(tokens) + (0 if lora or self.classifier else FLOAT * shape.vocabulary * shape.hidden),
         }
-        working = max(2 * self.arithmetic * shape.intermediate * tokens, 5 * stream)
+        working = max(2 * self.inner * shape.intermediate * tokens, 5 * stream)
         layers = {
             **gradients,
             **({CAST: self.cast(whole=False)} if checkpointing else whole),

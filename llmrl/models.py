@@ -158,7 +158,7 @@ def on_whole(model: PeftModel, init: str, adapter: Path) -> PeftModel:
     """The saved adapter of a model in 4 bit, on the weights of the folder `init` as they are."""
     from peft import PeftModel
 
-    quantised = model.get_base_model()
+    quantised: Any = model.get_base_model()
     config = copy.deepcopy(quantised.config)
     del config.quantization_config
     whole = type(quantised).from_pretrained(init, config=config, **LOADING)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from clone import STAGES, Clone, micro_clone
+from clone import ROOT, STAGES, Clone, micro_clone
 from safetensors.torch import load_file
 from test_lora import INIT
 
@@ -79,6 +80,15 @@ def test_the_product_is_the_base_and_its_adapter(clone: Clone, stage: str) -> No
     assert [] == [name for name, value in saved.state_dict().items() if not torch.equal(expected[name], value)]
 
 
+@pytest.mark.slow
+def test_its_version_is_recorded(clone: Clone, bitsandbytes: str) -> None:
+    """It decides the bytes of a model, and so what a run may resume from."""
+    versions = json.loads((clone.folder / "models/sft/provenance.json").read_text())["versions"]
+    (installed,) = Path(bitsandbytes).glob("bitsandbytes-*.dist-info")
+
+    assert installed.name == f"bitsandbytes-{versions['bitsandbytes']}.dist-info"
+
+
 def held(clone: Clone, stage: str) -> dict:
     """What the stage holds while it trains."""
     return json.loads(clone.run(sys.executable, "-m", "tests.four_bit", stage).splitlines()[-1])
@@ -94,6 +104,20 @@ def test_all_matrices_of_the_layers_are_in_4_bit(clone: Clone, stage: str) -> No
     assert ([{"Linear": 3 * 7}] if stage == "grpo" else []) == found["reward model"]
     assert ["torch.float32"] == found["trained"]
     assert found["held"] == {name: found["expected"][name] for name in found["held"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "checkpointing"), [("fp32", True), ("bf16", False), ("bf16", True)])
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+def test_a_whole_training(bitsandbytes: str, tmp_path: Path, stage: str, precision: str, checkpointing: bool) -> None:
+    """At the worst moment of TRL's trainer as many bytes of tensors live as the formula says, within a tenth."""
+    given = f"Path({str(tmp_path)!r}), {stage!r}, {LORA}, {precision!r}, {checkpointing}"
+    code = f"from pathlib import Path; import test_memory; print(*test_memory.whole_training({given}))"
+    environment = os.environ | {"PYTHONPATH": f"{bitsandbytes}:{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    expected, live = map(int, done.stdout.splitlines()[-1].split())
+
+    assert expected == pytest.approx(live, rel=0.1)
 
 
 @pytest.mark.slow
@@ -114,7 +138,7 @@ def test_states_in_8_bit(clone: Clone, optim: str, lora: dict | None) -> None:
     ("stage", "changes"), [("reward", {}), ("grpo", {}), ("sft", {"optim": "adamw_8bit", "lora": None})]
 )
 def test_killed_it_ends_in_the_same_bytes(clone: Clone, stage: str, changes: dict) -> None:
-    """The weights are put in 4 bit anew, and the adapters go on from the checkpoint; an optimizer in 8 bit does, too."""
+    """The weights are put in 4 bit anew, the adapters go on from the checkpoint; so does an optimizer in 8 bit."""
     settings = (clone.folder / "params.yaml").read_bytes()
     clone.params(train=changes, run={"save_steps": 1})
     command, folder = (sys.executable, "-m", f"stages.{stage}"), clone.folder / "models" / stage
