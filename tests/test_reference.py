@@ -40,7 +40,7 @@ def test_precomputed_it_is_the_same_training(clone: Clone) -> None:
     """Every figure and every point of every curve, and the same bytes where the stage was killed."""
     expected, drawn = clone.figures("dpo"), curves(clone)
     clone.params(dpo={"precompute_ref_log_probs": True}, run={"save_steps": 1})
-    clone.run(*DPO)
+    clone.run("dvc", "repro", "dpo")
     found = clone.figures("dpo")
     answers, expected_answers = found.pop("answers"), expected.pop("answers")
 
