@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import transformers
 
-LENGTHS, LIMIT, ROUNDS = (512, 130, 90, 260, 200, 330, 170, 356), 512, 5
+LENGTHS, LIMIT, ROUNDS = (512, 130, 90, 260, 200, 330, 170, 356), 512, 3
 LEVERS: dict[str, dict[str, Any]] = {
     "padded, micro_batch 4": {},
     "gradient_checkpointing": {"every": 1},

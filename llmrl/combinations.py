@@ -73,18 +73,15 @@ def references(stage: str, chosen: Section) -> Found:
 
 
 def generation(stage: str, chosen: Section) -> Found:
-    """One way to generate, which is installed and leaves the weights as they are."""
+    """A way to generate that is installed, and leaves the model as it is."""
     if stage != "grpo":
         return
-    batching, vllm = chosen.get("use_transformers_continuous_batching"), chosen.get("use_vllm")
-    if vllm and importlib.util.find_spec("vllm") is None:
+    if chosen.get("use_vllm") and importlib.util.find_spec("vllm") is None:
         yield "use_vllm", ": vllm is not installed; where this is false, transformers generates."
-    if vllm and batching:
-        yield "use_vllm", " and use_transformers_continuous_batching: TRL would take vllm; keep one."
-    if batching and chosen.get("precision") != "fp32":
-        # It turns the trained weights themselves into the precision of the arithmetic, for good.
-        text = ": TRL would train the weights in half precision; set precision: fp32."
-        yield "use_transformers_continuous_batching", text
+    if chosen.get("use_transformers_continuous_batching"):
+        # It puts the model in training mode, in which TRL measures no evaluation; and under bf16 and fp16 the trained
+        # weights themselves in half precision, for good.
+        yield "use_transformers_continuous_batching", ": TRL 1.16 cannot evaluate with it; leave it out."
 
 
 def require(settings: Settings, config: dict[str, Any], known: bool, kind: str) -> None:

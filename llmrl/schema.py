@@ -63,7 +63,7 @@ DECIDED = {
     "assistant_only_loss": "nothing: the loss covers the assistant's tokens alone",
     "completion_only_loss": "nothing: the loss covers the assistant's tokens alone",
     "padding_free": "sft.packing, which needs no padding",
-    "use_transformers_paged": "use_transformers_continuous_batching",
+    "use_transformers_paged": "nothing: TRL 1.16 cannot evaluate with it",
     "reward_weights": "grpo.rewards, a map from the reward's name to its weight",
     "model_init_kwargs": "model and train",
     "data_seed": "train.seed",
