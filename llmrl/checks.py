@@ -21,7 +21,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
-from llmrl import launch
+from llmrl import combinations, launch
 from llmrl.errors import InputError
 from llmrl.schema import (
     COLUMNS,
@@ -356,6 +356,8 @@ def check_stage(checker: Checker, stage: str, train: dict, section: dict, proces
         check_rewards(checker, section)
         check_pass_rate(checker, section.get("pass_rate"))
     if len(checker.mistakes) == before:
+        for name, text in combinations.wrong(stage, train | section):
+            checker.say((stage if name in section or name not in train else "train", name), text)
         check_batches(checker, stage, train, section, processes)
 
 
@@ -363,6 +365,8 @@ def check_lora(checker: Checker, section: str, lora: Any) -> None:
     """The adapters' own names and values."""
     if isinstance(lora, dict):
         checker.section((section, "lora"), lora, names_of(Lora), Lora)
+        if "lm_head" in many(lora.get("targets")):
+            checker.say((section, "lora", "targets"), ": TRL's losses pass by an adapter of lm_head; leave it out.")
         needed = ["bitsandbytes"] if lora.get("load_in_4bit") is True else []
         check_packages(checker, (section, "lora", "load_in_4bit"), True, needed)
 
@@ -390,6 +394,11 @@ def check_batches(checker: Checker, stage: str, train: dict, section: dict, proc
     both = {"generation_batch_size", "steps_per_generation"} & section.keys()
     if len(both) == 2:
         refuse("steps_per_generation", " and generation_batch_size say the same; TRL takes one of them.")
+    rounds = numbers.get("steps_per_generation", 0) * micro_batch * processes
+    at_once = numbers.get("generation_batch_size", rounds or batch)
+    if both and (at_once % (micro_batch * processes) or at_once % group):
+        text = f": {at_once} completions at once must be whole micro-batches of {micro_batch} and groups of {group}."
+        refuse(min(both), text)
     if batch % group and not both:
         refuse("num_generations", f": groups of {group} do not fill a batch of {batch}; it must divide grpo's batch.")
     group = numbers.get("num_generations_eval", group)

@@ -201,6 +201,15 @@ class Stage:
         return self.shape.adapters(lora.rank, lora.targets) + [(1, self.shape.hidden)] * self.classifier
 
     @property
+    def attended(self) -> int:
+        """Tokens in a row of the attention's mask: of a sequence or, as TRL lays packed ones end to end, of all."""
+        return length(self.settings) * (self.settings.own.micro_batch if self.packed else 1)
+
+    @property
+    def packed(self) -> bool:
+        return self.settings.stage == "sft" and bool(self.settings.trl.get("packing"))
+
+    @property
     def prompt(self) -> int:
         """Tokens of the longest prompt that is answered."""
         if self.settings.stage == "grpo":
@@ -226,7 +235,8 @@ class Stage:
         plain = self.parameters - numbers(matrices)
         held = {"weights": FLOAT * (plain + adapters) + sum(map(quantised, map(prod, matrices)))}
         policy = FLOAT * self.parameters
-        if not settings.lora and (settings.stage == "dpo" or (settings.stage == "grpo" and self.option("beta"))):
+        asked = {"dpo": not settings.trl.get("precompute_ref_log_probs"), "grpo": bool(self.option("beta"))}
+        if not settings.lora and asked.get(settings.stage):
             held["reference model"] = policy
         if settings.stage == "grpo" and "reward_model" in settings.own.rewards:
             held["reward model"] = FLOAT * numbers(shape.tensors(classifier=True))
@@ -236,7 +246,8 @@ class Stage:
         """The models held while a whole one is measured: before the training, beside those to train where these cannot
         be measured themselves, in 4 bit or as one of several processes.
         """
-        whole = replace(self.settings, own=replace(self.settings.own, lora=None))
+        own, trl = replace(self.settings.own, lora=None), self.settings.trl | {"precompute_ref_log_probs": False}
+        whole = replace(self.settings, own=own, trl=trl)
         apart = self.four_bit or self.settings.processes > 1
         beside = {f"{part} to train with": size for part, size in self.models().items()} if apart else {}
         return replace(self, settings=whole).models() | beside
@@ -247,7 +258,7 @@ class Stage:
         streams = 6 * FLOAT if p == FLOAT else 4 * FLOAT + 5 * p  # of norms, and what goes into the matrices
         token = streams * shape.hidden + 4 * p * shape.attention + (3 * self.inner + p) * shape.intermediate
         return tokens * (
-            token + p * length(self.settings) + FLOAT * (shape.heads + 2)
+            token + p * self.attended + FLOAT * (shape.heads + 2)
         )  # the mask; softmax's and the norms' sums
 
     def passing(self, tokens: int) -> int:
@@ -288,10 +299,11 @@ class Stage:
         tokens = own.micro_batch * sides(self.settings) * length(self.settings)
         checkpointing, lora = bool(self.option("gradient_checkpointing")), self.settings.lora
         layer, stream = self.kept(tokens), FLOAT * shape.hidden * tokens
-        ends = 3 * stream + 2 * tokens * length(
-            self.settings
-        )  # of the last norm, and what goes into the head; the masks
-        stored = ends + shape.layers * (stream if checkpointing else layer)
+        masks = (1 if self.packed else 2) * tokens * self.attended
+        ends = 3 * stream  # of the last norm, and what goes into the head
+        every = (self.settings.trl.get("gradient_checkpointing_kwargs") or {}).get("every_n_layers", 1)
+        few = -(-shape.layers // every) if checkpointing else 0  # layers of which only what goes in is kept
+        stored = ends + masks + few * stream + (shape.layers - few) * layer
         held = self.models() | {"optimizer states": self.states()}
         gradients = {"gradients": FLOAT * numbers(self.trained)}
         whole = {CAST: self.cast(whole=True)}

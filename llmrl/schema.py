@@ -35,6 +35,11 @@ DECIDED = {
     "gradient_accumulation_steps": "batch (sequences an optimizer step); accumulation follows from micro_batch",
     "bf16": "precision",
     "fp16": "precision",
+    "bf16_full_eval": "nothing: weights stay in float32",
+    "fp16_full_eval": "nothing: weights stay in float32",
+    "use_liger_kernel": "kernels",
+    "liger_kernel_config": "kernels",
+    "auto_find_batch_size": "micro_batch",
     "use_cpu": "CUDA_VISIBLE_DEVICES= in the environment",
     "output_dir": "the stage's output in dvc.yaml",
     "report_to": "run.report_to",
@@ -54,6 +59,11 @@ DECIDED = {
     "disable_tqdm": "run.verbosity",
     "log_level": "run.verbosity",
     "log_completions": "nothing: every completion is kept in the run's folder",
+    "num_completions_to_print": "nothing: every completion is kept in the run's folder",
+    "assistant_only_loss": "nothing: the loss covers the assistant's tokens alone",
+    "completion_only_loss": "nothing: the loss covers the assistant's tokens alone",
+    "padding_free": "sft.packing, which needs no padding",
+    "use_transformers_paged": "nothing: TRL 1.16 cannot evaluate with it",
     "reward_weights": "grpo.rewards, a map from the reward's name to its weight",
     "model_init_kwargs": "model and train",
     "data_seed": "train.seed",
@@ -79,6 +89,9 @@ CHOICES = {
     "kernels": ("auto", "torch", "liger"),
     "verbosity": ("normal", "quiet"),
     "merge": ("float32", "bfloat16", "float16"),
+    # Each tested with packed documents. FlashAttention's own packages take half precision alone, and answers are
+    # measured in float32; on CUDA sdpa is torch's own flash attention.
+    "attn_implementation": ("eager", "sdpa", "flex_attention"),
     # `wrapped` would let a document attend to the one before it.
     "packing_strategy": ("bfd", "bfd_split"),
     # `group_by_length` draws its order before the random state of a resumed run is restored.

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmrl import checkpoints, fit, interruption, launch, locks, memory, models, params, repository
+from llmrl import checkpoints, combinations, fit, interruption, launch, locks, memory, models, params, repository
 from llmrl.errors import InputError, reported
 
 if TYPE_CHECKING:
@@ -186,7 +186,9 @@ def prepared(stage: Stage, settings: params.Settings, folder: Folder) -> tuple[R
     own = settings.own
     machine = hardware.detect(own.precision, own.kernels, own.threads, settings.trl.get("optim"))
     launch.join(machine.kind)
-    shape = memory.Shape.of(json.loads((Path(settings.own.init) / "config.json").read_text()))
+    config = json.loads((Path(settings.own.init) / "config.json").read_text())
+    shape = memory.Shape.of(config)
+    combinations.require(settings, config, shape is not None, machine.kind)
     expected = memory.Stage(shape, settings, machine.precision, machine.kind) if shape else None
     if expected:
         fit.require(expected, *machine.room(settings.run.memory_gib))

@@ -14,10 +14,13 @@ from llmrl import answers, models, training
 
 def trainer(run: training.Run, init: str) -> trl.DPOTrainer:
     """TRL's trainer on the model in the folder `init`."""
+    start, precomputed = run.settings.own.init, run.settings.trl.get("precompute_ref_log_probs")
+    # The reference, where adapters are trained, is the model with these off; where its log-probabilities are computed
+    # beforehand, the model that has not been trained yet.
+    itself = run.settings.lora or (precomputed and init == start)
     return trl.DPOTrainer(
         model=models.load_policy(init, run.loading),
-        # The reference, where adapters are trained, is the model with these off.
-        ref_model=None if run.settings.lora else models.load_policy(run.settings.own.init, run.loading),
+        ref_model=None if itself else models.load_policy(start, run.loading),
         args=trl.DPOConfig(**run.arguments),
         train_dataset=run.train_rows,
         eval_dataset=run.eval_rows,

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 # Modules that decide no byte of a product, and why.
 EXEMPT = {
     "llmrl/__init__.py": "only reads .env",
+    "llmrl/combinations.py": "only refuses settings",
     "llmrl/console.py": "only shows",
     "llmrl/errors.py": "only stops a run",
     "llmrl/params.py": "its resolved values are tracked as parameters",

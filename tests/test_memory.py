@@ -205,6 +205,51 @@ def test_activations(family: str, precision: str, checkpointing: bool, wide: dic
     assert backward["activations"] + backward.get(memory.CAST, 0) == pytest.approx(live.most, rel=0.1)
 
 
+def test_activations_of_every_other_layer() -> None:
+    """gradient_checkpointing_kwargs: {every_n_layers: 2} keeps all of what every second layer computes."""
+    torch.manual_seed(1)
+    values = SMALL | {"model_type": "llama", "num_hidden_layers": 5}
+    model = transformers.AutoModel.from_config(config(values), dtype=torch.float32).train()
+    model.gradient_checkpointing_enable(every_n_layers=2)
+    options = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"every_n_layers": 2}}
+    chosen = settings("sft", {"micro_batch": 2, "batch": 4, "lora": None}, max_length=256, **options)
+    tokens, attended = torch.ones(2, 256, dtype=torch.long), torch.ones(2, 256, dtype=torch.long)
+    attended[0, -5:] = 0
+    with Live(*model.parameters()) as live:
+        states = model(input_ids=tokens, attention_mask=attended, use_cache=False).last_hidden_state
+
+    expected = memory.Stage(Shape.of(values), chosen, "fp32").step()["forward pass"]["activations"]
+    assert states is not None
+    assert expected == pytest.approx(live.live, rel=0.1)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_activations_of_packed_rows(precision: str, checkpointing: bool) -> None:
+    """They lie end to end, and the mask is as wide as all of them are long."""
+    torch.manual_seed(1)
+    values = SMALL | {"model_type": "llama"}
+    model = transformers.AutoModel.from_config(config(values), dtype=torch.float32).train()
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    own = {"micro_batch": 4, "batch": 8, "lora": None}
+    chosen = settings("sft", own, max_length=256, gradient_checkpointing=checkpointing, packing=True)
+    moments = memory.Stage(Shape.of(values), chosen, precision).step()
+    places = torch.arange(128).repeat(8)[None]
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    with Live(*model.parameters(), *(parameter.grad for parameter in model.parameters())) as live:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            states = model(torch.ones_like(places), position_ids=places, use_cache=False).last_hidden_state
+        kept, live.most = live.live, 0
+        states.backward(torch.ones_like(states))
+    forward, backward = moments["forward pass"], moments["backward of a layer"]
+    cast = 0 if checkpointing else forward.get(memory.CAST, 0)
+
+    assert forward["activations"] + cast == pytest.approx(kept, rel=0.1)
+    assert backward["activations"] + backward.get(memory.CAST, 0) == pytest.approx(live.most, rel=0.1)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_logits(precision: str) -> None:
     """What TRL's fused head holds beyond what the layers keep is the formula's within a fifth."""
@@ -354,6 +399,7 @@ JUDGE = WHOLE + 4 * 896
         ("sft", {}, {}, {"weights": WHOLE}),
         ("reward", {}, {}, {"weights": JUDGE}),
         ("dpo", {}, {}, {"weights": WHOLE, "reference model": WHOLE}),
+        ("dpo", {}, {"precompute_ref_log_probs": True}, {"weights": WHOLE}),
         ("dpo", {"lora": {"rank": 1, "alpha": 1}}, {}, {"weights": WHOLE + 4 * ADAPTERS}),
         ("grpo", {}, {}, {"weights": WHOLE, "reward model": JUDGE}),
         ("grpo", {}, {"beta": 0.1}, {"weights": WHOLE, "reference model": WHOLE, "reward model": JUDGE}),
@@ -363,3 +409,12 @@ JUDGE = WHOLE + 4 * 896
 def test_models_that_are_held(stage: str, own: dict, options: dict, expected: dict) -> None:
     """The policy, and beside it whatever the stage's settings ask for."""
     assert expected == memory.Stage(Shape.of(QWEN), settings(stage, own, **options), "bf16").models()
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 1, "alpha": 1}])
+def test_dpo_s_outcome_is_measured_against_the_reference(lora: dict | None) -> None:
+    """Which is then loaded, whether or not it was held while the model was trained."""
+    chosen = settings("dpo", {"lora": lora}, precompute_ref_log_probs=True)
+    held = memory.Stage(Shape.of(QWEN), chosen, "bf16").moments()["answering"]
+
+    assert {"weights": WHOLE, "reference model": WHOLE} == {name: held[name] for name in ("weights", "reference model")}

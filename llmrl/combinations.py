@@ -1,0 +1,109 @@
+"""What does not go together in a stage's section, or with its model or device: TRL or transformers would say so only
+after minutes of loading, or do something else in silence. docs/memory.md has what each setting saves and costs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from llmrl.errors import InputError
+from llmrl.schema import CHOICES
+
+if TYPE_CHECKING:
+    from llmrl.sections import Settings
+
+Section = dict[str, Any]  # of a stage, with what it takes from train
+Found = Iterator[tuple[str, str]]  # a setting, and what is wrong with it
+
+# Of torch.utils.checkpoint; what the trainers add to it. Those of dpo and grpo switch checkpointing off and on again,
+# and lose what transformers has.
+CHECKPOINTING = ("use_reentrant", "preserve_rng_state", "determinism_check", "early_stop", "debug")
+ADDED = {"sft": ("every_n_layers", "offload", "selective"), "reward": ("every_n_layers", "offload")}
+
+
+def wrong(stage: str, chosen: Section) -> Found:
+    """Every setting of a stage that does not go with another, and why."""
+    yield from lengths(stage, chosen)
+    yield from checkpointing(stage, chosen)
+    yield from references(stage, chosen)
+    yield from generation(stage, chosen)
+    weights, losses = chosen.get("loss_weights"), chosen.get("loss_type", ["sigmoid"])
+    losses = losses if isinstance(losses, list) else [losses]
+    if stage == "dpo" and isinstance(weights, list) and len(weights) != len(losses):
+        yield "loss_weights", f": {len(weights)} weights; there must be one for each loss of loss_type."
+
+
+def lengths(stage: str, chosen: Section) -> Found:
+    """A row has an end, and packed documents keep apart."""
+    if stage != "grpo" and chosen.get("max_length", 1) is None:
+        yield "max_length", ": null bounds no row's memory. Write a number of tokens; longer rows are left out."
+    if chosen.get("eval_packing") and not chosen.get("packing"):
+        # TRL puts held-out documents one after the other, but tells the model where each begins only where training
+        # rows are packed too.
+        yield "eval_packing", " without packing lets a held-out document attend to those before it. Set packing too."
+
+
+def checkpointing(stage: str, chosen: Section) -> Found:
+    """What the stage's trainer takes for gradient_checkpointing."""
+    name, given = "gradient_checkpointing_kwargs", chosen.get("gradient_checkpointing_kwargs")
+    known = CHECKPOINTING + ADDED.get(stage, ())
+    if not isinstance(given, dict):
+        return
+    for key in given:
+        if key not in known:
+            yield name, f": {key} is none of {', '.join(known)}, which are all that {stage} takes."
+    if given.get("selective") and not chosen.get("gradient_checkpointing", True):
+        yield name, ": selective needs gradient_checkpointing: true."
+    if given.get("selective") and given.get("use_reentrant"):
+        yield name, ": selective needs use_reentrant: false."
+
+
+def references(stage: str, chosen: Section) -> Found:
+    """A reference that is to follow the policy is a model of its own, and is asked at each step."""
+    if not chosen.get("sync_ref_model") or stage not in ("dpo", "grpo"):
+        return
+    if chosen.get("lora"):
+        yield "sync_ref_model", ": with lora the reference is the model with the adapter off; it follows nothing."
+    if chosen.get("precompute_ref_log_probs"):
+        yield "precompute_ref_log_probs", " with sync_ref_model: the reference changes while it trains; keep one."
+    if stage == "grpo" and not chosen.get("beta", 0.0):
+        yield "sync_ref_model", ": where beta is 0 there is no reference."
+
+
+def generation(stage: str, chosen: Section) -> Found:
+    """A way to generate that is installed, and leaves the model as it is."""
+    if stage != "grpo":
+        return
+    if chosen.get("use_vllm") and importlib.util.find_spec("vllm") is None:
+        yield "use_vllm", ": vllm is not installed; where this is false, transformers generates."
+    if chosen.get("use_transformers_continuous_batching"):
+        # It puts the model in training mode, in which TRL measures no evaluation; and under bf16 and fp16 the trained
+        # weights themselves in half precision, for good.
+        yield "use_transformers_continuous_batching", ": TRL 1.16 cannot evaluate with it; leave it out."
+
+
+def require(settings: Settings, config: dict[str, Any], known: bool, kind: str) -> None:
+    """Raise InputError where a setting does not go with the model, by its config and whether its architecture is a
+    known one, or with the kind of device.
+    """
+    stage, own, trl = settings.stage, settings.own, settings.trl
+    attention = own.attn_implementation or config.get("_attn_implementation")
+    if attention not in (None, *CHOICES["attn_implementation"]):
+        raise InputError(
+            f"{own.init}/config.json asks for attention by {attention}: set train.attn_implementation in params.yaml "
+            f"to one of {', '.join(CHOICES['attn_implementation'])}."
+        )
+    if trl.get("packing") and not known:
+        raise InputError(
+            f"params.yaml: {stage}.packing: whether documents keep apart is not tested with models of type "
+            f"{config.get('model_type')}; tests/test_packing.py tells with which. Write false."
+        )
+    cuda = {
+        "attn_implementation": attention == "flex_attention",  # on a CPU torch has no backward pass of it
+        "activation_offloading": trl.get("activation_offloading"),
+        "use_vllm": trl.get("use_vllm"),
+    }
+    for name in (name for name, asked in cuda.items() if asked and kind != "cuda"):
+        raise InputError(f"params.yaml: {name} as {stage} has it needs CUDA; this stage would run on {kind}.")
