@@ -83,6 +83,7 @@ def test_only_the_adapter_is_trained(clone: Clone) -> None:
     assert any(not torch.equal(base[name], sft[name]) for name in base if "proj" in name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_it_ends_in_the_same_bytes(clone: Clone, stage: str) -> None:
     """Adapter, optimizer and dropout's random state go on from the checkpoint."""

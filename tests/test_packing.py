@@ -97,6 +97,7 @@ def test_documents_that_are_split_keep_apart(folder: Path) -> None:
     assert (held_out, loss) == pytest.approx((expected, expected), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("c++"), reason="torch compiles flex_attention for a CPU with c++")
 @pytest.mark.parametrize("folder", ["llama"], indirect=True)
 def test_flex_attention_keeps_documents_apart(folder: Path) -> None:

@@ -36,6 +36,7 @@ def curves(clone: Clone) -> dict[str, list[list[float]]]:
     }
 
 
+@pytest.mark.slow
 def test_precomputed_it_is_the_same_training(clone: Clone) -> None:
     """Every figure and every point of every curve, and the same bytes where the stage was killed."""
     expected, drawn = clone.figures("dpo"), curves(clone)
