@@ -89,7 +89,7 @@ class Workplace:
             "CUDA_VISIBLE_DEVICES": ",".join(hardware.devices()[:1]),  # of several, TRL wants a process each
         }
 
-    def run(self, folder: Path, limit: float, *command: str) -> subprocess.CompletedProcess[str]:
+    def run(self, folder: Path, limit: float | None, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             (sys.executable, "-m", *command),
             cwd=folder,
@@ -118,11 +118,11 @@ class Workplace:
         (folder / "params.yaml").write_text(tree)
         return folder
 
-    def attempt(self, job: Job, cap: float | None, seconds: float) -> Attempt:
+    def attempt(self, job: Job, cap: float | None, seconds: float | None = None) -> Attempt:
         """One measurement. Raises TimeoutExpired."""
         folder = self.filled(job)
         task = {"stage": job.stage, "plain": job.kind == TRL, "around": job.kind == PROFILE, "cap": cap}
-        task["untimed"] = STEPS[job.stage][1]
+        task["untimed"] = (job.steps or STEPS[job.stage])[1]
         done = self.run(folder, seconds, "bench.gpu_one", json.dumps(task))
         shutil.rmtree(folder / "runs", ignore_errors=True)
         if done.returncode:

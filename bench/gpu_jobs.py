@@ -18,7 +18,13 @@ STEPS = {"sft": (6, 2), "reward": (6, 2), "dpo": (6, 2), "grpo": (2, 1)}  # in a
 ACCUMULATED = 8  # micro-batches a measured step: more take longer, but neither more memory nor more time each
 UNLIMITED = 1e6  # GiB: what is expected not to fit is measured all the same
 # What saves memory, and its value where it is off. A profile's own value, where it has none of it, is left alone.
-LEVERS = {"gradient_checkpointing": False, "lora": None, "optim": "adamw_torch_fused", "precision": "fp32"}
+LEVERS = {
+    "gradient_checkpointing": False,
+    "kernels": "torch",
+    "lora": None,
+    "optim": "adamw_torch_fused",
+    "precision": "fp32",
+}
 SMOKE: dict[str, dict[str, Any]] = {
     **{stage: {"max_length": 48} for stage in ("sft", "reward", "dpo")},
     "grpo": {"max_prompt_length": 32, "max_completion_length": 8},
@@ -34,6 +40,7 @@ class Job:
     stage: str
     kind: str
     changes: tuple[tuple[str, Any], ...] = ()
+    steps: tuple[int, int] | None = None  # in all, and of these not timed; None: those of STEPS
 
     @property
     def name(self) -> str:
@@ -85,7 +92,7 @@ def settings_of(job: Job, smoke: bool) -> dict[str, Any]:
     section.update(
         init="models/base",
         batch=some if batch % some == 0 else batch,
-        max_steps=STEPS[job.stage][0],
+        max_steps=(job.steps or STEPS[job.stage])[0],
         eval_rows=max(1, held_out // section.get("num_generations_eval", 1)),  # one batch
         eval_strategy="no",
         logging_steps=1,

@@ -73,6 +73,7 @@ def expected(stage: memory.Stage | None) -> dict[str, float]:
     if stage is None:
         return {}
     sizes = {name: sum(parts.values()) / GIB for name, parts in stage.moments().items()}
+    del sizes["measuring"]  # of what was saved, which is not done here
     around = {name: round(sizes.pop(name), 4) for name in ("answering", "evaluating") if name in sizes}
     return {"training": round(max(sizes.values()), 4)} | around
 

@@ -68,12 +68,14 @@ def test_what_is_measured() -> None:
     assert {
         "reward": [
             "gradient_checkpointing: false",
+            'kernels: "torch"',
             'optim: "adamw_torch_fused"',
             'precision: "fp32"',
             "micro_batch: 4",
         ],
         "grpo": [
             "gradient_checkpointing: false",
+            'kernels: "torch"',
             "lora: null",
             'optim: "adamw_torch_fused"',
             'precision: "fp32"',
