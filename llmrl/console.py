@@ -19,11 +19,12 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from transformers import TrainerCallback
 
-from llmrl import fit
+from llmrl import fit, plan
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
+    from llmrl import memory
     from llmrl.training import Run
 
 GIB = 2**30
@@ -124,7 +125,23 @@ class Progress(TrainerCallback):
         self.bar.stop()
 
 
-def plan(run: Run, trainer: Trainer, counts: dict[str, int], resumed: Path | None) -> Table:
+def costs(run: Run) -> Table:
+    """What the stage is expected to take, which is said before a model is loaded."""
+    table = Table.grid(padding=(0, 2))
+    table.title = f"{run.settings.stage} -> models/{run.settings.stage}"
+    table.title_justify, table.title_style = "left", "bold"
+    table.add_row("  device", str(run.hardware))
+    if run.memory is None:
+        return table
+    table.add_row("  memory", expected(run.memory))
+    table.add_row("  disk", fit.size(sum(plan.disk(run.memory).values())))
+    if steps := plan.steps(run.settings):
+        time = plan.time_of(run.memory, steps)
+        table.add_row("  time", f"{plan.span(time.seconds)}, {time.source}")
+    return table
+
+
+def work(run: Run, trainer: Trainer, counts: dict[str, int], resumed: Path | None) -> Table:
     """What the stage is about to do."""
     table = Table.grid(padding=(0, 2))
     parameters = trainer.model.num_parameters()  # those in 4 bit are counted as what they stand for
@@ -140,21 +157,16 @@ def plan(run: Run, trainer: Trainer, counts: dict[str, int], resumed: Path | Non
     for name, value in {
         "model": model,
         "rows": rows,
-        "device": str(run.hardware),
-        **({"memory": expected(run)} if run.memory else {}),
         "training": f"{length} of {own.batch} sequences, learning rate {settings.lr:g}",
         **({"resumed": f"from {resumed.name.replace('-', ' ')}"} if resumed else {}),
     }.items():
         table.add_row(f"  {name}", value)
-    table.title = f"{settings.stage} -> models/{settings.stage}"
-    table.title_justify, table.title_style = "left", "bold"
     return table
 
 
-def expected(run: Run) -> str:
+def expected(stage: memory.Stage) -> str:
     """The memory it is expected to take, and what takes most of it."""
-    assert run.memory is not None
-    moment, parts = run.memory.peak()
+    moment, parts = stage.peak()
     largest = sorted(parts, key=lambda part: -parts[part])[:3]
     shown = ", ".join(f"{part} {fit.size(parts[part])}" for part in largest)
     return f"{fit.size(sum(parts.values()))} expected ({moment}: {shown}, …)"

@@ -193,10 +193,15 @@ def facts(settings: Settings, shape: Shape | None, device: Machine, found: Statu
         column["fits"] = "yes" if expected <= limit else "no"
     column["disk"] = fit.size(sum(disk(stage).values()))
     if number:
-        prompts = params.source("prompts")[1].eval_rows or 0
-        time = past.expected(stage, number, settings.own.threads or os.cpu_count() or 1, prompts)
+        time = time_of(stage, number)
         column["time"], column["time is"] = span(time.seconds), time.source
     return column
+
+
+def time_of(stage: memory.Stage, number: int) -> past.Time:
+    """How long so many steps of it take, and the answers before and after."""
+    prompts = params.source("prompts")[1].eval_rows or 0
+    return past.expected(stage, number, stage.settings.own.threads or os.cpu_count() or 1, prompts)
 
 
 def span(seconds: float) -> str:

@@ -154,7 +154,7 @@ def run_stage(
     stage: Stage, settings: params.Settings, made_by: dict[str, Any], folder: Folder, stop: interruption.Stop
 ) -> None:
     """Train, save and measure: models/<stage> and metrics/<stage>."""
-    from llmrl import tracking
+    from llmrl import console, tracking
 
     if launch.first():
         checkpoints.clean()
@@ -164,6 +164,7 @@ def run_stage(
         out = Path("metrics", stage.name) if launch.first() else folder.path / "metrics"
         figures = tracking.Figures(stage.name, stage.tracked, stage.averaged, out, **counts)
         run.callbacks.extend([figures.callback, *folder.callbacks])
+    folder.terminal.show(console.costs(run))
     parameters = run.memory.parameters if run.memory else None
     folder.write(device=str(run.hardware), kind=run.hardware.kind, parameters=parameters)
     place = checkpoints.place(stage.name, made_by)
@@ -242,7 +243,7 @@ class Work:
             self.figures.counts |= self.stage.choose(trainer, self.run, store, folder)
         (folder.path / "sample.txt").write_text(sample.text(trainer, self.run.tokenizer), encoding="utf-8")
         resumed = store.newest()
-        folder.terminal.show(console.plan(self.run, trainer, self.figures.counts, resumed))
+        folder.terminal.show(console.work(self.run, trainer, self.figures.counts, resumed))
         if resumed:
             before = self.recall(resumed)
         else:

@@ -112,7 +112,9 @@ def test_a_stage_that_cannot_fit_stops_before_it_loads(clone: Clone) -> None:
     for key, value in options:
         section, name = key.split(".")
         clone.params(**{section: {name: json.loads(value)}})
-    assert "GiB expected (" in clone.run("dvc", "repro", "--single-item", "sft")
+    said = clone.run("dvc", "repro", "--single-item", "sft")
+    assert re.search(r"memory +0\.\d+ GiB expected \(.*\n +disk +\d.*\n +time +[\d.]+ \w+, ", said)
+    assert said.index("GiB expected") < said.index("rows ")  # which is known when the model is loaded
 
 
 def test_an_unknown_architecture_is_no_obstacle(clone: Clone) -> None:
