@@ -15,6 +15,7 @@ setup: $(READY)  ## the virtual environment with the locked dependencies
 
 # With hashes, so what is installed is what was locked; bytecode now, or every stage's first import pays for it.
 $(READY): requirements.lock
+	@echo "setting up $(VENV): some 6 GB of packages, once"
 	@if command -v uv >/dev/null; then \
 	  uv venv -q --allow-existing --python $(PYTHON) $(VENV) && \
 	  VIRTUAL_ENV=$(abspath $(VENV)) uv pip sync -q --require-hashes --compile-bytecode requirements.lock; \

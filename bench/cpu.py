@@ -13,11 +13,11 @@ from typing import Any
 
 from bench.gpu import Workplace
 from bench.gpu_jobs import OFF, ROOT, Job
+from llmrl import fit
 from llmrl.params import STAGES
 
 ONE: dict[str, Any] = {"batch": 1, "micro_batch": 1}
 GROUP: dict[str, Any] = {"batch": 8, "micro_batch": 4, "num_generations": 8}
-LORA = {"rank": 16, "alpha": 32}
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     place = Workplace(ROOT / ".llmrl/bench", smoke=False)
     print("| stage | | resident | expected | s a step |\n|---|---|---|---|---|")
     for stage in arguments.stage:
-        for name, lora in {"full": None, "LoRA": LORA}.items():
+        for name, lora in {"full": None, "LoRA": fit.LORA}.items():
             changes = (GROUP if stage == "grpo" else ONE) | {"lora": lora, "threads": arguments.threads}
             job = Job("smollm2-135m", stage, OFF, tuple(changes.items()), (arguments.steps, 1))
             found = place.attempt(job, cap=None)

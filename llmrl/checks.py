@@ -387,7 +387,9 @@ def check_batches(checker: Checker, stage: str, train: dict, section: dict, proc
 
     if batch % (micro_batch * processes):
         each = f"{micro_batch}" + (f", on each of the {processes} processes of launch" if processes > 1 else "")
-        refuse("batch", f": {batch} sequences a step are no multiple of micro_batch, {each}.")
+        fit = next((size for size in range(micro_batch, 0, -1) if batch % (size * processes) == 0), None)
+        right = f"micro_batch: {fit} would do" if fit else f"it must be one of {processes}"
+        refuse("batch", f": {batch} sequences a step are no multiple of micro_batch, {each}; {right}.")
     if stage != "grpo":
         return
     group = numbers.get("num_generations", GENERATIONS)
@@ -408,7 +410,9 @@ def check_batches(checker: Checker, stage: str, train: dict, section: dict, proc
 
 
 def check_generation(checker: Checker, train: dict, section: dict) -> None:
-    """The weights that vLLM gets have the adapters in them."""
+    """The weights that vLLM gets have the adapters in them. Asked apart from combinations.py, which is not asked where
+    bitsandbytes is missing.
+    """
     lora = section.get("lora", train.get("lora"))
     if section.get("use_vllm") and isinstance(lora, dict) and lora.get("load_in_4bit"):
         text = (

@@ -24,7 +24,6 @@ from llmrl import fit, plan
 if TYPE_CHECKING:
     from transformers import Trainer
 
-    from llmrl import memory
     from llmrl.training import Run
 
 GIB = 2**30
@@ -117,23 +116,31 @@ class Progress(TrainerCallback):
             done = state.global_step - self.resumed
             left = (now - self.began) / done * (state.max_steps - state.global_step)
             line = f"{self.stage} step {state.global_step}/{state.max_steps}  {self.loss}  {left:.0f} s left"
-            self.terminal.paper.print(f"{line}  {peak()}")
+            self.terminal.paper.print(f"{line}  {peak()}", soft_wrap=True)
             if not self.terminal.screen.is_terminal:
-                self.terminal.screen.print(f"{line}  {peak()}")
+                self.terminal.screen.print(f"{line}  {peak()}", soft_wrap=True)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.bar.stop()
 
 
+def aligned() -> Table:
+    """Two columns, of which the first is as wide in one table as in the next."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(min_width=len("  training"))
+    table.add_column()
+    return table
+
+
 def costs(run: Run) -> Table:
     """What the stage is expected to take, which is said before a model is loaded."""
-    table = Table.grid(padding=(0, 2))
+    table = aligned()
     table.title = f"{run.settings.stage} -> models/{run.settings.stage}"
     table.title_justify, table.title_style = "left", "bold"
     table.add_row("  device", str(run.hardware))
     if run.memory is None:
         return table
-    table.add_row("  memory", expected(run.memory))
+    table.add_row("  memory", fit.summary(run.memory))
     table.add_row("  disk", fit.size(sum(plan.disk(run.memory).values())))
     if steps := plan.steps(run.settings):
         time = plan.time_of(run.memory, steps)
@@ -143,7 +150,7 @@ def costs(run: Run) -> Table:
 
 def work(run: Run, trainer: Trainer, counts: dict[str, int], resumed: Path | None) -> Table:
     """What the stage is about to do."""
-    table = Table.grid(padding=(0, 2))
+    table = aligned()
     parameters = trainer.model.num_parameters()  # those in 4 bit are counted as what they stand for
     settings, own, arguments = run.settings, run.settings.own, trainer.args
     length = f"{arguments.max_steps} steps" if arguments.max_steps > 0 else f"{arguments.num_train_epochs:g} epochs"
@@ -162,14 +169,6 @@ def work(run: Run, trainer: Trainer, counts: dict[str, int], resumed: Path | Non
     }.items():
         table.add_row(f"  {name}", value)
     return table
-
-
-def expected(stage: memory.Stage) -> str:
-    """The memory it is expected to take, and what takes most of it."""
-    moment, parts = stage.peak()
-    largest = sorted(parts, key=lambda part: -parts[part])[:3]
-    shown = ", ".join(f"{part} {fit.size(parts[part])}" for part in largest)
-    return f"{fit.size(sum(parts.values()))} expected ({moment}: {shown}, …)"
 
 
 def outcome(stage: str, before: dict[str, Any], during: dict[str, Any], after: dict[str, Any]) -> Table:

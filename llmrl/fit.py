@@ -134,13 +134,18 @@ def written(value: Any) -> str:
     return json.dumps(value).replace('"', "").replace(" ", "")
 
 
+def summary(stage: Stage) -> str:
+    """What the stage is expected to take, the moment at which it takes most, and what takes most of that."""
+    moment, parts = stage.peak()
+    largest = ", ".join(f"{part} {size(taken)}" for part, taken in sorted(parts.items(), key=lambda one: -one[1])[:3])
+    return f"{size(total(stage))} in tensors ({moment}: {largest})"
+
+
 def refusal(stage: Stage, limit: float, of: str) -> str | None:
     """Why the stage cannot start with so many bytes, and what would fit; None where it fits. `of` says whose."""
-    if (expected := total(stage)) <= limit:
+    if total(stage) <= limit:
         return None
-    name, (moment, parts) = stage.settings.stage, stage.peak()
-    largest = ", ".join(f"{part} {size(taken)}" for part, taken in sorted(parts.items(), key=lambda one: -one[1])[:3])
-    said = f"{name} is expected to take {size(expected)} ({moment}: {largest}), more than the {size(limit)} of {of}."
+    said = f"{stage.settings.stage} is expected to take {summary(stage)}, more than the {size(limit)} of {of}."
     made = changes(stage, limit)
     least = total(changed(stage, {micro_batch: made}))
     if least > limit:

@@ -36,6 +36,7 @@ SPEED = (
 # The assumption: floating-point operations a second that a training reaches. A core of a server did 50e9 in float32,
 # and twice that in bfloat16 (two cores, 135 M parameters); of a GPU of the 6 GB class, 30 % of 25e12.
 CORE, GPU = 50e9, 0.3 * 25e12
+START = 10  # seconds: Python, torch and TRL, loading the model and writing it
 LAYER = {"cpu": 0.0005, "cuda": 0.001, "mps": 0.001}  # seconds a layer at least takes for one more token
 
 
@@ -86,7 +87,8 @@ def expected(stage: Stage, steps: int, cores: int, held_out_prompts: int) -> Tim
     said = f"assumed: {speed / 1e12:.2g} TFLOP/s"
     if stage.kind == "cuda":
         said += " (a GPU of the 6 GB class at 30 %)"
-    return Time(steps * arithmetic(stage) / speed + generation(stage, steps, speed, held_out_prompts), said)
+    work = steps * arithmetic(stage) / speed + generation(stage, steps, speed, held_out_prompts)
+    return Time(START + work, said)
 
 
 def speed_of(stage: Stage, cores: int) -> float:

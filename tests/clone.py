@@ -78,6 +78,11 @@ class Clone:
             tree[section].update(values)
         yaml.dump(tree, self.folder / "params.yaml")
 
+    def launch(self, command: str) -> None:
+        """Have the stages started by another command, in params.yaml."""
+        file = self.folder / "params.yaml"
+        file.write_text(file.read_text().replace("launch: python\n", f"launch: {command}\n"))
+
     def commit(self, message: str) -> None:
         """Commit everything."""
         self.run("git", "add", "-A")

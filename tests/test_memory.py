@@ -16,32 +16,14 @@ import trl
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from bench import inputs
 from llmrl import memory, models, params, training
 from llmrl.hardware import Hardware
 from llmrl.memory import Shape
 
 ROOT = Path(__file__).parents[1]
 TINY = json.loads((ROOT / "models/tiny/config.json").read_text())
-QWEN = {
-    "model_type": "qwen2",
-    "vocab_size": 151_936,
-    "hidden_size": 896,
-    "intermediate_size": 4_864,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 14,
-    "num_key_value_heads": 2,
-    "tie_word_embeddings": True,
-}
-SMOLLM2 = {
-    "model_type": "llama",
-    "vocab_size": 49_152,
-    "hidden_size": 576,
-    "intermediate_size": 1_536,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "tie_word_embeddings": True,
-}
+QWEN, SMOLLM2 = inputs.MODELS["qwen2.5-0.5b"], inputs.MODELS["smollm2-135m"]
 SMALL = QWEN | {
     "vocab_size": 512,
     "hidden_size": 128,

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 from clone import STAGES
-from test_memory import QWEN, SMOLLM2
 
+from bench import inputs
 from llmrl import checks, fit, memory, params, past
 
 ROOT = Path(__file__).parents[1]
 PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
-CONFIGS = {"qwen2.5-0.5b": QWEN, "smollm2-135m": SMOLLM2}
-HUB = tuple(CONFIGS)
+HUB = tuple(inputs.MODELS)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -81,14 +80,14 @@ def described(profile: str) -> dict[str, str]:
         unit = {"sft": "conversations", "grpo": "completions"}.get(stage, "pairs")
         total = steps * batch * sum(tokens) / 1e6
         cells[stage] = f"{steps} steps, {steps * batch:,} {unit}, {total:.1f} M tokens"
-    if profile in CONFIGS:
+    if profile in HUB:
         cells |= expected(profile)
     return cells
 
 
 def expected(profile: str) -> dict[str, str]:
     """What it takes on a card of the 6 GB class, by arithmetic."""
-    path, shape = ROOT / f"profiles/{profile}.yaml", memory.Shape.of(CONFIGS[profile])
+    path, shape = ROOT / f"profiles/{profile}.yaml", memory.Shape.of(inputs.MODELS[profile])
     stages = [memory.Stage(shape, params.stage(name, path), "bf16", "cuda") for name in STAGES]
     prompts = params.source("prompts", path)[1].eval_rows
     seconds = sum(past.expected(one, one.settings.trl["max_steps"], 1, prompts).seconds for one in stages)

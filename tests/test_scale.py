@@ -114,8 +114,7 @@ def test_the_script_ends_in_time(tmp_path: Path) -> None:
     """SIGTERM to the script alone, as Slurm sends it, leaves a checkpoint; run again, it ends in the same bytes."""
     clone = micro_clone(tmp_path / "clone")
     clone.params(sft={"max_steps": 100, "eval_steps": 50})
-    file = clone.folder / "params.yaml"
-    file.write_text(file.read_text().replace("launch: python", f"launch: {TWO}"))
+    clone.launch(TWO)
     clone.commit("two processes")
     clone.run("dvc", "repro", "sft")
     expected = products(clone.folder)

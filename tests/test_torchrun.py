@@ -23,8 +23,7 @@ TWO = "torchrun --standalone --nproc_per_node=2"
 
 def as_two(clone: Clone) -> Clone:
     """The clone's experiment, each stage as two processes."""
-    file = clone.folder / "params.yaml"
-    file.write_text(file.read_text().replace("launch: python", f"launch: {TWO}"))
+    clone.launch(TWO)
     clone.commit("two processes")
     return clone
 
