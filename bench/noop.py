@@ -1,8 +1,10 @@
-"""What `dvc repro` costs where there is nothing to do: `python -m bench.noop [--pairs 15] [--gib 1]`.
+"""What `dvc repro` costs where there is nothing to do: `python -m bench.noop [--rounds 15] [--gib 1]`.
 
-    our pipeline, eight empty commands in a row, our pipeline, …
+    our pipeline, eight empty commands in a row, the bare pipeline, our pipeline, …
 
-Prints the median over pairs of the ratio of wall times. `--gib` first makes each of the five models that large. Run it
+Prints the median over rounds of the ratios of wall times to the empty commands. The bare pipeline has our stages, data
+and models, with the parameters and the `init` that rewires the graph, and no code to depend on and no charts: what DVC
+takes for that much, no such pipeline is spared. `--gib` first makes each of the five models that large. Run it
 in a repository whose `dvc repro` is up to date, on a quiet machine; it works on a copy.
 """
 
@@ -59,6 +61,20 @@ def ours(folder: Path, gib: int) -> Path:
     return folder
 
 
+def bare(folder: Path, pipeline: Path) -> Path:
+    """A copy of a pipeline without its code dependencies and charts."""
+    shutil.copytree(pipeline, folder)
+    for file in ("dvc.yaml", "data/dvc.yaml", "models/dvc.yaml"):
+        declared = yaml.safe_load((folder / file).read_text())
+        declared.pop("plots", None)
+        for stage in declared["stages"].values():
+            stage = stage.get("do", stage)
+            stage["deps"] = [path for path in stage["deps"] if not path.endswith(".py")]
+        (folder / file).write_text(yaml.safe_dump(declared))
+    run(folder, "dvc", "commit", "-f", "-q")
+    return folder
+
+
 def seconds(folder: Path) -> float:
     """Wall time of a `dvc repro` that finds nothing to do."""
     begun = time.monotonic()
@@ -68,20 +84,22 @@ def seconds(folder: Path) -> float:
 
 
 def main() -> None:
-    """Run the pairs and print the ratio."""
+    """Run the rounds and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--gib", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        pipeline, nothing = ours(Path(temporary) / "ours", arguments.gib), empty(Path(temporary) / "empty")
+        nothing, pipeline = empty(Path(temporary) / "empty"), ours(Path(temporary) / "ours", arguments.gib)
+        graphs = {"eight empty commands": nothing, "ours": pipeline, "bare": bare(Path(temporary) / "bare", pipeline)}
         run(nothing, "dvc", "repro")
-        seconds(pipeline), seconds(nothing)  # the first look hashes what the second remembers
-        pairs = [(seconds(pipeline), seconds(nothing)) for _ in range(arguments.pairs)]
-    ratio = statistics.median(one / other for one, other in pairs)
-    mine, theirs = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
-    size = f", models {arguments.gib} GiB larger each" if arguments.gib else ""
-    print(f"nothing to do{size}: ours {mine:.2f} s, eight empty commands {theirs:.2f} s, ratio {ratio:.2f}")
+        for folder in graphs.values():
+            seconds(folder)  # the first look hashes what the second remembers
+        rounds = [[seconds(folder) for folder in graphs.values()] for _ in range(arguments.rounds)]
+    print(f"nothing to do, models {arguments.gib} GiB larger each:" if arguments.gib else "nothing to do:")
+    for name, taken in zip(graphs, zip(*rounds, strict=True), strict=True):
+        ratio = statistics.median(mine / theirs for mine, (theirs, *_) in zip(taken, rounds, strict=True))
+        print(f"  {name:21} {statistics.median(taken):.2f} s, ratio {ratio:.2f}")
 
 
 if __name__ == "__main__":
