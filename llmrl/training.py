@@ -86,6 +86,7 @@ class Run:
             "per_device_train_batch_size": settings.own.micro_batch,
             "gradient_accumulation_steps": settings.own.batch // (settings.own.micro_batch * settings.processes),
             "report_to": settings.run.report_to,
+            "run_name": f"{self.output_dir.name}-{settings.stage}",
             "save_strategy": "no",  # resume.Checkpoints says when
             "logging_nan_inf_filter": False,  # guards.Finite stops at the first
             "disable_tqdm": True,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from llmrl import params, training
+from llmrl import hardware, params, training
 
 
 @pytest.mark.usefixtures("project")
@@ -24,3 +26,13 @@ def test_grpo_counts_completions(change) -> None:
     change("grpo.eval_rows", "40")
 
     assert 32 == training.whole_batches(500, params.stage("grpo"))
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("stage", params.STAGES)
+def test_a_tracker_names_the_folder_of_the_run(stage: str) -> None:
+    """What wandb, mlflow and the others show leads to the run's folder."""
+    machine = hardware.detect("fp32", "torch", None, None)
+    run = training.Run(params.stage(stage), machine, None, None, None, Path("runs/20260101_000000_abcd"))
+
+    assert f"20260101_000000_abcd-{stage}" == run.arguments["run_name"]
