@@ -123,7 +123,14 @@ def ours(task: Task, found: Peaks, result: dict[str, Any]) -> None:
             protocol = settings.answers
             prompts = data.read(Path(training.HELD_OUT_PROMPTS))["prompt"][: protocol.batch]
             with moment("answering", found), answers.answering(trainer.model, protocol.seed):
-                answers.generate(trainer.model, run.tokenizer, prompts, protocol, do_sample=False)
+                answers.generate(
+                    trainer.model,
+                    run.tokenizer,
+                    prompts,
+                    protocol.batch,
+                    max_new_tokens=protocol.max_new_tokens,
+                    do_sample=False,
+                )
         result |= train(trainer, task, found)
         if task.around:
             with moment("evaluating", found):

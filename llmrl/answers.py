@@ -142,19 +142,17 @@ def measure(
     Half-widths of the 95 % interval are over prompts (the samples of one prompt are not independent).
     """
     with answering(model, protocol.seed):
-        greedy = generate(model, tokenizer, prompts["prompt"], protocol, do_sample=False)
+        given = (model, tokenizer, prompts["prompt"], protocol.batch)
+        greedy = generate(*given, max_new_tokens=protocol.max_new_tokens, do_sample=False)
         sampled = generate(
-            model,
-            tokenizer,
-            prompts["prompt"],
-            protocol,
+            *given,
+            max_new_tokens=protocol.max_new_tokens,
             do_sample=True,
             temperature=protocol.temperature,
             top_k=0,
             top_p=1.0,
             num_return_sequences=protocol.samples,
         )
-    solutions = prompts["solution"] if "solution" in prompts.column_names else [None] * len(prompts)
     rows = [
         {
             "prompt": prompt[-1]["content"],
@@ -166,7 +164,7 @@ def measure(
             "ended": statistics.mean(answer.ended for answer in several),
             "tokens": statistics.mean(answer.tokens for answer in several),
         }
-        for prompt, solution, one, several in zip(prompts["prompt"], solutions, greedy, sampled, strict=True)
+        for prompt, solution, one, several in zip(prompts["prompt"], prompts["solution"], greedy, sampled, strict=True)
     ]
     return Measured(summary(rows), rows)
 
@@ -216,27 +214,29 @@ def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[list[dict[str, str]]],
-    protocol: Answers,
+    batch: int,
     **options: Any,
 ) -> list[list[Answer]]:
-    """The model's answers to each prompt, in the order of the prompts."""
+    """The model's answers to each prompt, `batch` at once, in the order of the prompts. The options are those of
+    transformers' `generate`.
+    """
     texts = [tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True) for prompt in prompts]
     # Prompts of like length share a batch, so that little is computed for padding.
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     found: dict[int, list[Answer]] = {}
     each = options.get("num_return_sequences", 1)
-    size = max(1, protocol.batch // each)
+    size = max(1, batch // each)
     for start in range(0, len(order), size):
         indices = order[start : start + size]
-        batch = tokenizer(
+        inputs = tokenizer(
             [texts[index] for index in indices],
             add_special_tokens=False,
             padding=True,
             padding_side="left",
             return_tensors="pt",
         ).to(model.device)
-        tokens = model.generate(**batch, max_new_tokens=protocol.max_new_tokens, **options)
-        completions = tokens[:, batch["input_ids"].shape[1] :].tolist()  # (prompts x samples, new tokens)
+        tokens = model.generate(**inputs, **options)
+        completions = tokens[:, inputs["input_ids"].shape[1] :].tolist()  # (prompts x samples, new tokens)
         for number, index in enumerate(indices):
             found[index] = [read(one, tokenizer) for one in completions[number * each : (number + 1) * each]]
     return [found[index] for index in range(len(texts))]

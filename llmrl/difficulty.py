@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrl import answers, launch, params
+from llmrl import answers, launch
 from llmrl.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ def choose(trainer: GRPOTrainer, run: Run, store: Store, folder: Folder) -> dict
     """Have the trainer train on the prompts within grpo.pass_rate alone, and count these and the others.
 
     How they were judged is kept with the checkpoints, so that a run that goes on need not judge again. Raises
-    InputError where the rest is no batch.
+    InputError where no row has the solution that is asked for, and where the rest is no batch.
     """
-    if run.settings.own.pass_rate is None:
+    own = run.settings.own
+    needs = {"rewards.accuracy": "accuracy" in own.rewards, "pass_rate": own.pass_rate is not None}
+    if (asked := [name for name in needs if needs[name]]) and not any(run.train_rows["solution"]):
+        raise InputError(f"grpo.{asked[0]} in params.yaml needs solutions, and no row of data/prompts has one.")
+    if own.pass_rate is None:
         return {}
-    if not any(run.train_rows["solution"]):
-        raise InputError(
-            "params.yaml: grpo.pass_rate judges by solutions, and no row of data/prompts has one; null takes all rows."
-        )
     kept = store.folder / "judged"
     if launch.first() and not store.usable(kept):
         with folder.phase("judging prompts"):
@@ -50,14 +50,14 @@ def choose(trainer: GRPOTrainer, run: Run, store: Store, folder: Folder) -> dict
     launch.wait()
     shutil.copyfile(kept / TABLE, folder.path / TABLE)
     table = pq.read_table(kept / TABLE)
-    easy, hard, rows = sides(table["right"].to_pylist(), run.settings.own.pass_rate)
+    easy, hard, rows = sides(table["right"].to_pylist(), own.pass_rate)
     if len(rows) < (needed := trainer.args.generation_batch_size // trainer.args.num_generations):
         ended = sum(table["ended"].to_pylist()) / len(table)
         raise InputError(
             f"params.yaml: grpo.pass_rate: {len(rows)} of {len(table)} prompts are left, and a batch needs {needed}: "
-            f"to {run.settings.own.init} {easy} are too easy and {hard} too hard, by {run.settings.own.pass_samples} "
-            f"answers each, of which {1 - ended:.0%} were cut off at grpo.max_completion_length. Widen the range, take "
-            "more or other prompts (data.prompts), or start from a better policy (grpo.init)."
+            f"to {own.init} {easy} are too easy and {hard} too hard, by {own.pass_samples} answers each, of which "
+            f"{1 - ended:.0%} were cut off at grpo.max_completion_length. Widen the range, take more or other prompts "
+            "(data.prompts), or start from a better policy (grpo.init)."
         )
     trainer.train_dataset = trainer.train_dataset.select(rows)
     return {"rows": len(rows), "rows_too_easy": easy, "rows_too_hard": hard}
@@ -78,21 +78,15 @@ def sides(rates: list[float | None], bounds: list[float]) -> tuple[int, int, lis
 def judged(trainer: GRPOTrainer, run: Run) -> list[dict[str, Any]]:
     """Answers to each prompt, sampled as the trainer samples its completions, and the share of them that is right."""
     args, own = trainer.args, run.settings.own
-    protocol = params.Answers(
-        samples=own.pass_samples,
-        temperature=args.temperature,
-        max_new_tokens=args.max_completion_length,
-        batch=args.generation_batch_size,
-        seed=own.seed,
-    )
     sampling = {name: getattr(args, name) for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")}
     prompts, solutions = run.train_rows["prompt"], run.train_rows["solution"]
-    with answers.answering(trainer.model, protocol.seed), trainer.accelerator.autocast():
+    with answers.answering(trainer.model, own.seed), trainer.accelerator.autocast():
         several = answers.generate(
             trainer.model,
             run.tokenizer,
             prompts,
-            protocol,
+            args.generation_batch_size,
+            max_new_tokens=args.max_completion_length,
             do_sample=True,
             num_return_sequences=own.pass_samples,
             **(sampling | (args.generation_kwargs or {})),

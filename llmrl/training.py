@@ -14,7 +14,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,16 +41,15 @@ class Stage:
     """What a stage is.
 
     `trainer` constructs TRL's trainer on the model in a folder; `kinds` are the settings that name a model folder, with
-    the class of model each must hold; `limit` is the setting that bounds a row's tokens; `tracked` TRL's names of
-    figures, and ours (`*` stands for any reward), `averaged` those whose mean over the training is kept; `choose`
-    leaves out rows of which nothing is learned, and counts them; `measure` measures a policy by its answers.
+    the class of model each must hold; `tracked` TRL's names of figures, and ours (`*` stands for any reward),
+    `averaged` those whose mean over the training is kept; `choose` leaves out rows of which nothing is learned, and
+    counts them; `measure` measures a policy by its answers.
     """
 
     name: str
     trainer: Callable[[Run, str], Trainer]
     data: str
     kinds: dict[str, str]
-    limit: str
     tracked: dict[str, str]
     averaged: tuple[str, ...] = ()
     choose: Choose | None = None
@@ -72,6 +71,7 @@ class Run:
     train_rows: Dataset
     eval_rows: Dataset
     output_dir: Path
+    name: str  # for trackers: the run's folder and the stage
     callbacks: list[TrainerCallback] = field(default_factory=list)
     memory: memory.Stage | None = None  # what it is expected to take; None of an architecture that is not known
 
@@ -86,7 +86,7 @@ class Run:
             "per_device_train_batch_size": settings.own.micro_batch,
             "gradient_accumulation_steps": settings.own.batch // (settings.own.micro_batch * settings.processes),
             "report_to": settings.run.report_to,
-            "run_name": f"{self.output_dir.name}-{settings.stage}",
+            "run_name": self.name,
             "save_strategy": "no",  # resume.Checkpoints says when
             "logging_nan_inf_filter": False,  # guards.Finite stops at the first
             "disable_tqdm": True,
@@ -134,7 +134,8 @@ def main(stage: Stage) -> None:
             require_writable(written)
         inputs, code = stage.inputs(settings), repository.code(stage.name)
         made_by = models.provenance(settings.tracked, inputs, code, settings.packages)
-        place = checkpoints.place(stage.name, made_by)
+        # The figures before training, which a checkpoint keeps, are by this protocol.
+        place = checkpoints.place(stage.name, made_by | {"answers": asdict(settings.answers)})
         with (
             interruption.heard(settings.run.grace, lambda: checkpoints.progress(place)) as stop,
             locks.experiment(place, stage.name),
@@ -148,11 +149,16 @@ def main(stage: Stage) -> None:
             gc.freeze()
             gc.enable()
             with runs.opened(settings) as folder:
-                run_stage(stage, settings, made_by, folder, stop)
+                run_stage(stage, settings, made_by, place, folder, stop)
 
 
 def run_stage(
-    stage: Stage, settings: params.Settings, made_by: dict[str, Any], folder: Folder, stop: interruption.Stop
+    stage: Stage,
+    settings: params.Settings,
+    made_by: dict[str, Any],
+    place: Path,
+    folder: Folder,
+    stop: interruption.Stop,
 ) -> None:
     """Train, save and measure: models/<stage> and metrics/<stage>."""
     from llmrl import console, tracking
@@ -168,7 +174,6 @@ def run_stage(
     folder.terminal.show(console.costs(run))
     parameters = run.memory.parameters if run.memory else None
     folder.write(device=str(run.hardware), kind=run.hardware.kind, parameters=parameters)
-    place = checkpoints.place(stage.name, made_by)
     store = checkpoints.Store(place, str(run.hardware))
     if launch.first():
         store.open()
@@ -195,10 +200,11 @@ def prepared(stage: Stage, settings: params.Settings, folder: Folder) -> tuple[R
     if expected:
         fit.require(expected, *machine.room(settings.run.memory_gib))
     tokenizer = models.load_tokenizer(settings.own.init)
-    limit = getattr(settings.own, stage.limit, settings.trl.get(stage.limit))
+    limit = own.max_prompt_length if stage.name == "grpo" else memory.option(settings, "max_length")
     train_rows, eval_rows, too_long = data.load(Path(stage.data), tokenizer, limit)
     eval_rows = eval_rows.select(range(whole_batches(len(eval_rows), settings)))
-    return Run(settings, machine, tokenizer, train_rows, eval_rows, folder.path, memory=expected), too_long
+    name = f"{folder.id}-{stage.name}"
+    return Run(settings, machine, tokenizer, train_rows, eval_rows, folder.path, name, memory=expected), too_long
 
 
 def require_writable(folder: Path) -> None:
@@ -235,33 +241,20 @@ class Work:
 
         settings, folder, store = self.run.settings, self.folder, self.store
         with folder.phase("loading the model"):
-            # GRPO's trainer writes completions where it writes checkpoints.
-            if self.stage.name == "grpo" and launch.first():
-                (folder.path / "completions").mkdir()
-                (store.unfinished / "completions").symlink_to(folder.path / "completions")
+            self.keep_completions()
             trainer = self.trainer(replace(self.run, output_dir=store.unfinished), settings.own.init)
         if self.stage.choose:
             self.figures.counts |= self.stage.choose(trainer, self.run, store, folder)
         (folder.path / "sample.txt").write_text(sample.text(trainer, self.run.tokenizer), encoding="utf-8")
         resumed = store.newest()
         folder.terminal.show(console.work(self.run, trainer, self.figures.counts, resumed))
-        if resumed:
-            before = self.recall(resumed)
-        else:
-            with folder.phase("measuring before"):
-                # accelerate never gives a model that was evaluated to several processes: each would train its own.
-                # One in 4 bit answers unlike the folder it came from, and unlike what it will be once it is saved.
-                itself = settings.processes == 1 and not self.run.loading.four_bit
-                measured_by = trainer if itself else self.trainer(evaluating(self.run), settings.own.init)
-                before = self.measure(measured_by, "before", answers=not models.is_product(settings.own.init))
-                del measured_by
-                gc.collect()  # a trainer refers to itself, and would keep its model
+        before = self.recall(resumed) if resumed else self.before(trainer)
 
-        def measured() -> dict[str, Any]:
+        def so_far() -> dict[str, Any]:
             return {"before": before, "points": self.figures.points, "counts": self.figures.counts}
 
         trainer.add_callback(guards.Finite(trainer, self.stage.name))
-        trainer.add_callback(resume.Checkpoints(trainer, store, self.stop, settings.run, resumed, measured))
+        trainer.add_callback(resume.Checkpoints(trainer, store, self.stop, settings.run, resumed, so_far))
         with self.stop.after_step():
             with folder.phase("training", spinner=False):
                 trainer.train(resume_from_checkpoint=resumed and str(resumed))
@@ -272,7 +265,7 @@ class Work:
                         written = store.unfinished / "trained"
                         models.save(trainer.model, settings.own.init, written / "model", made_by, settings.lora)
                         product = repository.digest(written / "model")
-                        store.keep(written, "trained", measured() | {"steps": steps, "product": product})
+                        store.keep(written, "trained", so_far() | {"steps": steps, "product": product})
                     launch.wait()
             elif not self.stop.asked:
                 raise RuntimeError(f"stopped at step {steps} of {last}")
@@ -294,14 +287,15 @@ class Work:
             shutil.copytree(self.store.trained / "model", unfinished)
         launch.wait()
         with self.folder.phase("measuring after"):
-            trainer = self.trainer(evaluating(self.run), str(unfinished))
+            trainer = self.trainer(evaluating(self.run, "after"), str(unfinished))
             after = self.measure(trainer, "after", answers=True)
         if not launch.first():
             return
         if lost := [name for name in kept["before"] if name not in after]:
+            shutil.rmtree(unfinished)
             raise InputError(
                 f"{self.stage.name}: the training diverged: {', '.join(lost)} of the trained model is not finite. "
-                f"Lower train.lr or {self.stage.name}.lr_scale in params.yaml; nothing was kept."
+                f"Lower train.lr or {self.stage.name}.lr_scale in params.yaml; models/{self.stage.name} was not made."
             )
         self.figures.write(kept["steps"], kept["before"], after)
         shutil.rmtree(out, ignore_errors=True)
@@ -316,6 +310,27 @@ class Work:
         models.keep_small_updates(trainer.model)
         trainer.remove_callback(transformers.PrinterCallback)
         return trainer
+
+    def keep_completions(self) -> None:
+        """Have GRPO's trainer, which writes completions where it writes checkpoints, write them to the run's folder."""
+        if self.stage.name == "grpo" and launch.first():
+            (self.folder.path / "completions").mkdir()
+            (self.store.unfinished / "completions").symlink_to(self.folder.path / "completions")
+
+    def before(self, trainer: Trainer) -> dict[str, Any]:
+        """Measure the model it starts from: the trainer's own, where that can be evaluated before it is trained.
+
+        accelerate never gives a model that was evaluated to several processes: each would train its own. One in 4 bit
+        answers unlike the folder it came from, and unlike what it will be once it is saved.
+        """
+        init = self.run.settings.own.init
+        with self.folder.phase("measuring before"):
+            if self.run.settings.processes > 1 or self.run.loading.four_bit:
+                trainer = self.trainer(evaluating(self.run, "before", self.figures.callback), init)
+            found = self.measure(trainer, "before", answers=not models.is_product(init))
+            del trainer
+            gc.collect()  # a trainer refers to itself, and would keep its model
+        return found
 
     def recall(self, kept: Path) -> dict[str, Any]:
         """The figures before training, with the curves drawn and the rows counted so far, as an earlier process left
@@ -343,11 +358,13 @@ class Work:
         return found
 
 
-def evaluating(run: Run) -> Run:
+def evaluating(run: Run, when: str, *callbacks: TrainerCallback) -> Run:
     """The run of a trainer that only evaluates a whole model: it reports to nobody, its completions have a folder of
     their own.
     """
     quiet, whole = replace(run.settings.run, report_to="none"), replace(run.settings.own, lora=None)
     settings = replace(run.settings, run=quiet, own=whole)
     one_row = run.train_rows.select(range(1))  # a trainer must have some
-    return replace(run, settings=settings, train_rows=one_row, callbacks=[], output_dir=run.output_dir / "after")
+    return replace(
+        run, settings=settings, train_rows=one_row, callbacks=list(callbacks), output_dir=run.output_dir / when
+    )

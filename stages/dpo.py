@@ -35,7 +35,6 @@ STAGE = training.Stage(
     trainer=trainer,
     data="data/preference",
     kinds={"init": "ForCausalLM"},
-    limit="max_length",
     tracked={
         "loss": "train_loss",
         "rewards/accuracies": "train_accuracy",

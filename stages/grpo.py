@@ -10,14 +10,11 @@ from __future__ import annotations
 import trl
 
 from llmrl import answers, difficulty, guards, models, rewards, training
-from llmrl.errors import InputError
 
 
 def trainer(run: training.Run, init: str) -> trl.GRPOTrainer:
     """TRL's trainer on the model in the folder `init`."""
     own = run.settings.own
-    if "accuracy" in own.rewards and not any(run.train_rows["solution"]):
-        raise InputError("grpo.rewards.accuracy in params.yaml needs solutions, and no row of data/prompts has one.")
     judge = models.load_classifier(own.reward_model, own.seed, run.loading.whole)
     judge.config.name_or_path = "reward_model"  # TRL calls its scores by this
     return trl.GRPOTrainer(
@@ -45,7 +42,6 @@ STAGE = training.Stage(
     trainer=trainer,
     data="data/prompts",
     kinds={"init": "ForCausalLM", "reward_model": "ForSequenceClassification"},
-    limit="max_prompt_length",
     tracked={
         "reward": "train_reward",
         "rewards/*/mean": "train_*",

@@ -28,7 +28,6 @@ STAGE = training.Stage(
     trainer=trainer,
     data="data/preference",
     kinds={"init": "ForCausalLM"},
-    limit="max_length",
     tracked={
         "loss": "train_loss",
         "accuracy": "train_accuracy",

@@ -30,7 +30,6 @@ STAGE = training.Stage(
     trainer=trainer,
     data="data/sft",
     kinds={"init": "ForCausalLM"},
-    limit="max_length",
     tracked={
         "loss": "train_loss",
         "mean_token_accuracy": "train_token_accuracy",

@@ -72,6 +72,20 @@ def test_only_prompts_within_the_range_are_trained_on(clone) -> None:
     assert practised(record) <= kept | held_out
 
 
+def test_one_prompt_without_a_solution(clone) -> None:
+    """Be it the first: accuracy judges the others."""
+    file = clone.folder / "data/prompts/train.parquet"
+    kept = file.read_bytes()
+    table = pq.read_table(file)
+    solutions = [None, *table["solution"].to_pylist()[1:]]
+    pq.write_table(table.set_column(table.schema.get_field_index("solution"), "solution", [solutions]), file)
+    clone.run("dvc", "commit", "-f", "-q", "data/dvc.yaml:prepare@prompts")
+    _, figures, _ = trained(clone)
+    file.write_bytes(kept)
+
+    assert "accuracy" in figures
+
+
 def test_judging_disturbs_nothing(clone) -> None:
     """A range that leaves out nothing trains the same weights as none."""
     without, figures, _ = trained(clone)

@@ -126,7 +126,9 @@ def test_run_folder(clone: Clone, stage: str) -> None:
     assert record["id"] == record["folder"].name
     assert {1, 2, 3} <= {line["step"] for line in lines}
     assert all(line["seconds"] >= 0 and line["peak_gib"]["resident"] > 0 for line in lines)
-    assert list(record["folder"].glob("events.out.tfevents.*"))
+    # What trackers get, too: the trainer's arguments, by which wandb and mlflow name the run.
+    (events,) = record["folder"].glob("events.out.tfevents.*")
+    assert f'"run_name": "{record["id"]}-{stage}"'.encode() in events.read_bytes()
     assert "\x1b" not in (record["folder"] / "console.log").read_text()
     assert f"models/{stage}" in (record["folder"] / "console.log").read_text()
 

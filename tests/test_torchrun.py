@@ -96,10 +96,11 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
 def test_two_processes_learn_as_one(one, two, stage):
-    """The losses of two processes are those of one with twice the accumulation."""
+    """The losses of two processes are those of one with twice the accumulation, and the curves as long."""
     losses = curve(one, stage, "train_loss")
     assert len(losses) == 3
     assert losses == pytest.approx(curve(two, stage, "train_loss"), rel=1e-5)
+    assert len(curve(one, stage, "loss")) == len(curve(two, stage, "loss"))
 
 
 @pytest.mark.slow

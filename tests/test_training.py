@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from llmrl import hardware, params, training
+from llmrl import params, training
 
 
 @pytest.mark.usefixtures("project")
@@ -29,10 +35,26 @@ def test_grpo_counts_completions(change) -> None:
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("stage", params.STAGES)
-def test_a_tracker_names_the_folder_of_the_run(stage: str) -> None:
-    """What wandb, mlflow and the others show leads to the run's folder."""
-    machine = hardware.detect("fp32", "torch", None, None)
-    run = training.Run(params.stage(stage), machine, None, None, None, Path("runs/20260101_000000_abcd"))
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+def test_without_a_limit_the_trainers_own_holds(project: Path, stage: str) -> None:
+    """A row longer than TRL would cut is left out where max_length is not set, too: a cut answer teaches not to end."""
+    settings = project / "params.yaml"
+    settings.write_text(re.sub(r"\n  max_length: .*", "", settings.read_text()))
+    long, short = ([{"role": "assistant", "content": "sums " * count}] for count in (2000, 2))
+    asked = [{"role": "user", "content": "What?"}]
+    rows = {"sft": {"messages": [asked + end for end in (long, short)]}}.get(
+        stage, {"prompt": [asked, asked], "chosen": [long, short], "rejected": [short, short]}
+    )
+    folder = project / training_stage(stage).data
+    folder.mkdir()
+    for side in ("train", "eval"):
+        pq.write_table(pa.table(rows), folder / f"{side}.parquet")
+    shutil.copytree("models/tiny", params.stage(stage).own.init)
+    run, too_long = training.prepared(training_stage(stage), params.stage(stage), SimpleNamespace(path=project, id="x"))
 
-    assert f"20260101_000000_abcd-{stage}" == run.arguments["run_name"]
+    assert (1, 1, 2) == (len(run.train_rows), len(run.eval_rows), too_long)
+
+
+def training_stage(name: str) -> training.Stage:
+    """A stage by its name."""
+    return importlib.import_module(f"stages.{name}").STAGE
