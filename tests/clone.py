@@ -18,6 +18,16 @@ STAGES = ("sft", "reward", "dpo", "grpo")
 LOCKS = ("dvc.lock", "data/dvc.lock", "models/dvc.lock")
 
 
+def started(printed: str) -> list[str]:
+    """The stages whose commands DVC ran, by what it printed."""
+    modules = {
+        "python -m llmrl.prepare": "prepare",
+        "python -m llmrl.base": "base",
+        **{f"python -m stages.{stage}": stage for stage in STAGES},
+    }
+    return [modules[" ".join(line.split()[1:4])] for line in printed.splitlines() if line.startswith("> ")]
+
+
 class Clone:
     """A clone of the project in a folder of its own, with an experiment of a few steps on a few rows."""
 
@@ -62,13 +72,7 @@ class Clone:
 
     def stages(self, *command: str) -> list[str]:
         """The stages whose commands a dvc command ran."""
-        lines = self.run(*command).splitlines()
-        modules = {
-            "python -m llmrl.prepare": "prepare",
-            "python -m llmrl.base": "base",
-            **{f"python -m stages.{stage}": stage for stage in STAGES},
-        }
-        return [modules[" ".join(line.split()[1:4])] for line in lines if line.startswith("> ")]
+        return started(self.run(*command))
 
     def params(self, **sections: dict) -> None:
         """Change params.yaml."""

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from clone import STAGES, Clone, micro_clone
+from clone import STAGES, Clone, micro_clone, started
 from no_network import NoNetwork
 from ruamel.yaml import YAML
 
@@ -28,9 +28,11 @@ def clone(tmp_path_factory: pytest.TempPathFactory, guard: NoNetwork) -> Clone:
     clone = micro_clone(tmp_path_factory.mktemp("pipeline") / "clone")
     usual = clone.environment
     clone.environment = guard.environment | {"PATH": usual["PATH"], "HF_TOKEN": TOKEN}
+    printed = clone.run("dvc", "repro")
     assert ["base", "prepare", "prepare", "prepare", "dpo", "grpo", "reward", "sft"] == sorted(
-        clone.stages("dvc", "repro"), key=lambda name: (name in STAGES, name)
+        started(printed), key=lambda name: (name in STAGES, name)
     )
+    (clone.folder.parent / "printed.txt").write_text(printed)
     clone.environment = usual
     clone.commit("the micro experiment")
     return clone
@@ -49,6 +51,15 @@ def test_nothing_is_reached_for(guard: NoNetwork) -> None:
     """No stage of the built-in sources tries to reach the Hub or anything else."""
     assert not guard.attempts.exists(), guard.attempts.read_text()
     assert not (guard.home / "hub").exists()
+
+
+def test_a_log_of_it_reads_well(clone: Clone) -> None:
+    """Where no terminal is, there are lines, without control characters or any library's warnings."""
+    printed = (clone.folder.parent / "printed.txt").read_text()
+
+    assert "models/grpo" in printed
+    assert set() == {letter for letter in printed if not letter.isprintable()} - set("\n\t")
+    assert [] == [line for line in printed.splitlines() if "warn" in line.lower() or len(line) > 120]
 
 
 def test_a_token_is_left_nowhere(clone: Clone, guard: NoNetwork) -> None:
