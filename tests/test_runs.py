@@ -13,12 +13,14 @@ from test_memory import QWEN
 
 from llmrl import memory, params, past, runs
 
+SETTINGS = Path(__file__).parents[1] / "params.yaml"
+
 
 @pytest.fixture
-def folder(project: Path) -> runs.Folder:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> runs.Folder:
     """The folder of a run of sft."""
-    assert project == Path.cwd()
-    return runs.Folder(params.stage("sft"))
+    monkeypatch.chdir(tmp_path)
+    return runs.Folder(params.stage("sft", SETTINGS))
 
 
 @contextmanager
@@ -43,7 +45,7 @@ def test_a_record_that_cannot_be_written_leaves_the_one_before(folder):
 @pytest.mark.parametrize("left", ["", '{"stage": "sft", "sett'])
 def test_a_record_that_was_cut_short_is_passed_over(folder, left):
     """The others still tell how long a stage takes."""
-    stage = memory.Stage(memory.Shape.of(QWEN), params.stage("sft"), "fp32", "cpu")
+    stage = memory.Stage(memory.Shape.of(QWEN), params.stage("sft", SETTINGS), "fp32", "cpu")
     folder.write(kind="cpu", parameters=stage.parameters, exit=0)
     damaged = folder.path.with_name("20010101_000000_0000")
     damaged.mkdir()
