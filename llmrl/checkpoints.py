@@ -29,7 +29,7 @@ from llmrl import locks, repository
 
 STATE = "resume.json"
 ABANDONED = 3  # experiments that were never finished and keep their checkpoints, the last ones worked at
-POLL = 0.2  # seconds between two looks at what DVC has recorded
+POLL = 1.0  # seconds between two looks at what DVC has recorded
 
 
 def all_of_them() -> Path:
@@ -73,9 +73,12 @@ class Store:
         return self.folder / "trained"
 
     def open(self) -> None:
-        """Make room for what is to come: clear what an earlier process left unfinished."""
+        """Make room for what is to come: clear what an earlier process left unfinished, and what cannot be used."""
         shutil.rmtree(self.unfinished, ignore_errors=True)
         self.unfinished.mkdir(parents=True)
+        for kept in (*self.steps(), self.trained):
+            if not self.usable(kept):
+                self.drop(kept)
 
     def keep(self, written: Path, name: str, state: dict[str, Any]) -> Path:
         """Give a folder of `unfinished` its name, with `state` in it, once all of it is on the disk."""
@@ -128,10 +131,18 @@ def state(kept: Path) -> dict[str, Any]:
 def clean() -> None:
     """Remove what is not needed: what DVC has recorded, and all but the last few abandoned experiments."""
     left = 0
-    for folder in sorted(all_of_them().glob("*/*/"), key=lambda path: path.stat().st_mtime, reverse=True):
+    for folder in sorted(all_of_them().glob("*/*/"), key=last_change, reverse=True):
         left += 1
         if left > ABANDONED or is_recorded(folder):
             left -= remove(folder)
+
+
+def last_change(folder: Path) -> float:
+    """When a name in it came or went; long ago where another process has just removed it."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def is_recorded(folder: Path) -> bool:
@@ -140,10 +151,11 @@ def is_recorded(folder: Path) -> bool:
     DVC's run cache is asked, which has a stage just before dvc.lock does: a dvc.lock may go with its temporary checkout
     in the same moment. And DVC's cache, as it records also what it has failed to put there.
     """
-    if not (folder / "trained" / STATE).exists():
+    try:
+        product = state(folder / "trained")["product"]
+    except FileNotFoundError:
         return False
-    product = state(folder / "trained")["product"]
-    from dvc.repo import Repo  # costs a third of a second, and is rarely asked
+    from dvc.repo import Repo  # its import costs a quarter of a second, and few stages need it
     from dvc_data.hashfile import check, load
     from dvc_data.hashfile.hash_info import HashInfo
 
@@ -162,7 +174,8 @@ def remove(folder: Path) -> bool:
     """Remove an experiment's checkpoints, unless a process works on them."""
     try:
         with locks.held(locks.of(folder), {}):
-            shutil.rmtree(folder)
+            if folder.exists():  # or another process has removed it meanwhile
+                shutil.rmtree(folder)
             return True
     except locks.TakenError:
         return False
@@ -172,8 +185,10 @@ def clean_when_recorded(folder: Path, pid: int) -> None:
     """Start a process that outlives this one: it removes the checkpoints once the DVC process `pid` has recorded the
     stage. Where DVC fails to, they stay.
     """
-    subprocess.Popen(
-        (sys.executable, "-m", "llmrl.checkpoints", str(folder), str(pid)),
+    command = (sys.executable, "-m", "llmrl.checkpoints", str(folder), str(pid))
+    subprocess.run(
+        ("sh", "-c", '"$@" &', "sh", *command),  # the shell ends at once: this process has no child to wait for
+        check=False,
         start_new_session=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -186,11 +201,18 @@ def wait(folder: Path, pid: int) -> None:
     os.chdir(folder.parents[3])  # a temporary checkout may be removed first
     removed = False
     while not removed:
-        alive = psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        alive = is_alive(pid)  # asked first: what DVC recorded just before it ended is still seen
         removed = is_recorded(folder) and remove(folder)
         if not alive:
             return
         time.sleep(POLL)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def files(folder: Path) -> Iterator[Path]:

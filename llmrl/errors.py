@@ -36,7 +36,7 @@ def reported() -> Iterator[None]:
         print(error, file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; `dvc repro` begins this stage anew", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if (text := refused(error)) is None:

@@ -23,7 +23,6 @@ class Hardware:
     kind: str  # cpu | cuda | mps
     name: str
     precision: str  # fp32 | bf16 | fp16
-    threads: int
     kernels: str = "torch"  # or liger
     optimizer: str = OPTIMIZER
 
@@ -58,11 +57,17 @@ def devices() -> list[str]:
     Asked of the driver's own tool: torch would fix its choice of device at its first look.
     """
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in visible.split(",") if name]
+        return [name for name in visible.split(",") if name not in ("", "-1")]
+    return driver("--query-gpu=uuid")
+
+
+def driver(*question: str) -> list[str]:
+    """What the driver's own tool answers, a line a GPU; none where it is missing, or fails, which it says on stdout."""
     if not shutil.which("nvidia-smi"):
         return []
-    listed = ("nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader")
-    return subprocess.run(listed, capture_output=True, text=True, check=False).stdout.split()
+    command = ("nvidia-smi", *question, "--format=csv,noheader,nounits")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def detect(precision: str, kernels: str, threads: int | None, optimizer: str | None) -> Hardware:
@@ -96,4 +101,4 @@ def detect(precision: str, kernels: str, threads: int | None, optimizer: str | N
     if kernels == "liger" and not liger:
         raise InputError(f"params.yaml: kernels: liger's need CUDA, from Volta on, not {name}; auto gives torch.")
     layers = "liger" if liger and kernels != "torch" else "torch"
-    return Hardware(kind, name, chosen, torch.get_num_threads(), layers, optimizer or OPTIMIZER)
+    return Hardware(kind, name, chosen, layers, optimizer or OPTIMIZER)

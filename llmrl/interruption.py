@@ -102,7 +102,7 @@ def heard(grace: float, then: Callable[[], str]) -> Iterator[Stop]:
     for number, handler in before.items():
         if handler != signal.SIG_IGN:  # as under nohup
             signal.signal(number, stop.hear)
-    if dvc() is not None:
+    if "DVC_STAGE" in os.environ:
         threading.Thread(target=follow, args=(stop,), daemon=True).start()
     try:
         with stop.told_of_others():
@@ -128,14 +128,14 @@ def started_by_dvc() -> list[psutil.Process]:
 
 def dvc() -> int | None:
     """The process of the DVC that started this one, or None."""
-    return started_by_dvc()[-1].ppid() if "DVC_STAGE" in os.environ else None
+    return parent(started_by_dvc()[-1]) if "DVC_STAGE" in os.environ else None
 
 
 def follow(stop: Stop) -> None:
     """Send this process SIGTERM when one above it, up to DVC, has ended: it shall not train on as an orphan."""
     chain = started_by_dvc()
-    parents = [PARENT, *(process.ppid() for process in chain[1:])]
-    while parents == [parent(process) for process in chain]:
+    parents = [PARENT, *(parent(process) for process in chain[1:])]
+    while None not in parents and parents == [parent(process) for process in chain]:
         time.sleep(POLL)
     if not stop.asked:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,6 +1,6 @@
 """Locks between processes, in .llmrl/locks/ of the main repository: one for each experiment's stage, one a device.
 
-A lock is held until its process ends, however that ends; the file tells who holds it.
+A lock is held until its process lets go of it, or ends, however that ends; the file tells who holds it.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def experiment(place: Path, stage: str) -> Iterator[None]:
             except TakenError as taken:
                 dvc, machine = taken.holder.get("dvc"), taken.holder.get("machine")
                 orphan = dvc is not None and machine == platform.node() and not psutil.pid_exists(dvc)
-                if not orphan:  # which is about to end
+                # An orphan is about to end; nobody's name is there while its checkpoints are removed (checkpoints.py).
+                if taken.holder and not orphan:
                     raise InputError(
                         f"This very experiment is being run: {shown(taken.holder)}. Wait for it, or end that process."
                     ) from None

@@ -53,7 +53,10 @@ def runs(stage: Stage) -> list[dict[str, Any]]:
     wanted = {name: stage.settings.tracked.get(name) for name in SPEED}
     found = []
     for file in sorted((repository.root() / "runs").glob("*/run.json")):
-        record = json.loads(file.read_text())
+        try:
+            record = json.loads(file.read_text())
+        except ValueError:  # cut short, by a machine that went down say
+            continue
         same = {
             "stage": stage.settings.stage,
             "machine": platform.node(),

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
-import shutil
-import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -45,13 +44,10 @@ class Machine:
 
 def machine() -> Machine:
     """This machine, asked of the driver's own tool, as torch would cost seconds."""
-    if (devices := hardware.devices()) and shutil.which("nvidia-smi"):
-        asked = "--query-gpu=name,memory.free,compute_cap"
-        query = ("nvidia-smi", "-i", devices[0], asked, "--format=csv,noheader,nounits")
-        first = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines()[:1]
-        if first:
-            name, mebibytes, capability = (part.strip() for part in first[0].split(","))
-            return Machine("cuda", name, "bf16" if float(capability) >= 8 else "fp16", int(mebibytes) * 2**20)
+    first = hardware.devices()[:1]
+    if first and (found := hardware.driver("-i", *first, "--query-gpu=name,memory.free,compute_cap")):
+        name, mebibytes, capability = (part.strip() for part in found[0].split(","))
+        return Machine("cuda", name, "bf16" if float(capability) >= 8 else "fp16", int(mebibytes) * 2**20)
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         return Machine("mps", "Apple GPU", "fp32", None)
     return Machine("cpu", "CPU", "fp32", None)
@@ -135,7 +131,7 @@ def steps(settings: Settings) -> int | None:
     if (count := rows(DATA[settings.stage])) is None:
         return None
     sequences = count * (settings.trl.get("num_generations", 8) if settings.stage == "grpo" else 1)
-    return round(settings.trl.get("num_train_epochs", 3) * -(-sequences // settings.own.batch))
+    return math.ceil(settings.trl.get("num_train_epochs", 3) * -(-sequences // settings.own.batch))
 
 
 def disk(stage: memory.Stage) -> Parts:

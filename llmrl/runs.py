@@ -8,6 +8,7 @@ metrics.jsonl     every figure of every logged step, with time and memory
 prompts.parquet   GRPO with a pass_rate: the answers that each prompt was judged by
 answers_*.parquet every answer to the held-out prompts
 completions/      GRPO: the completions of each logged step with each reward
+after/            the folder of a trainer that only measures; GRPO: the completions of its evaluation
 events.out.…      TensorBoard
 """
 
@@ -81,9 +82,11 @@ class Folder:
         ]
 
     def write(self, **more: Any) -> None:
-        """Bring run.json up to date."""
+        """Bring run.json up to date; it is whole at every instant, also where the disk is full."""
         self.record |= more
-        (self.path / "run.json").write_text(json.dumps(self.record, indent=2) + "\n")
+        new = self.path / "run.json.new"
+        new.write_text(json.dumps(self.record, indent=2) + "\n")
+        new.replace(self.path / "run.json")
 
     @contextmanager
     def phase(self, name: str, spinner: bool = True) -> Iterator[None]:

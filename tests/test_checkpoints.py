@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from llmrl import checkpoints, locks, resume
+from llmrl import checkpoints, locks, repository, resume
 from llmrl.errors import InputError
 
 
@@ -60,6 +68,32 @@ def test_what_was_left_unfinished_is_cleared(store):
     assert [] == list(store.unfinished.iterdir())
 
 
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_one_that_cannot_be_used_takes_no_room(store, device):
+    """Of another device, or damaged: the run that begins anew keeps its own, and is said to go on from there."""
+    for step in (400, 500):
+        (keep(store, step) / "deep/weights").write_text("12345" if device == "cpu" else "1234")
+    anew = checkpoints.Store(store.folder, device)
+    anew.open()
+    assert "`dvc repro` begins this stage anew" == checkpoints.progress(anew.folder)
+    for step in (10, 20):
+        keep(anew, step)
+        anew.limit(1)
+
+    assert ["step-20"] == [path.name for path in anew.steps()]
+    assert "`dvc repro` goes on from step 20" == checkpoints.progress(anew.folder)
+
+
+def test_a_trained_model_of_another_device_is_not_gone_on_with(store):
+    """Nor said to be."""
+    keep(store, 1).rename(store.trained)
+    store.open()
+    assert store.trained.exists()
+    checkpoints.Store(store.folder, "cuda").open()
+
+    assert "`dvc repro` begins this stage anew" == checkpoints.progress(store.folder)
+
+
 def test_only_the_last_are_kept(store):
     """As many as are asked for."""
     for step in (1, 2, 3):
@@ -87,6 +121,50 @@ def test_abandoned_experiments_are_bounded(store):
 
     assert store.folder in left
     assert checkpoints.ABANDONED + 1 >= len(left) >= checkpoints.ABANDONED
+
+
+def test_what_another_process_has_removed_is_gone(store):
+    """Whoever comes second finds nothing, and nothing wrong."""
+    shutil.rmtree(store.folder)
+
+    assert 0 == checkpoints.last_change(store.folder)
+    assert not checkpoints.is_recorded(store.folder)
+    assert checkpoints.remove(store.folder)
+
+
+def test_a_start_waits_while_its_checkpoints_are_removed(store):
+    """It is not refused: nobody runs the same."""
+    with ExitStack() as removing:
+        removing.enter_context(locks.held(locks.of(store.folder), {}))
+        threading.Timer(0.2, removing.pop_all().close).start()
+        with locks.experiment(store.folder, "sft"):
+            assert os.getpid() == json.loads(locks.of(store.folder).read_text())["pid"]
+
+
+def test_what_dvc_records_is_removed(store, monkeypatch):
+    """By a process that is left to itself: this one is not warned of a child that is still running."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # a stage stands in the project's folder
+    Path("dvc.yaml").write_text(
+        "stages: {sft: {cmd: mkdir -p model && cp given model/weights, deps: [given], outs: [model]}}"
+    )
+    Path("given").write_text("1234")
+    subprocess.run(("dvc", "init", "-q", "--no-scm"), check=True)
+    written = store.unfinished / "trained"
+    (written / "model").mkdir(parents=True)
+    (written / "model/weights").write_text("1234")
+    store.keep(written, "trained", {"product": repository.digest(written / "model")})
+    with warnings.catch_warnings(record=True) as warned, subprocess.Popen(("sleep", "60")) as dvc:
+        warnings.simplefilter("always")
+        checkpoints.clean_when_recorded(store.folder, dvc.pid)
+        assert [] == [str(warning.message) for warning in warned]
+        assert store.trained.exists()
+        subprocess.run(("dvc", "repro", "-q"), check=True)
+        end = time.monotonic() + 30
+        while store.folder.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        dvc.kill()
+
+    assert not store.folder.exists()
 
 
 @pytest.mark.parametrize("name", resume.ATTRIBUTES)

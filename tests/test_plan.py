@@ -6,11 +6,15 @@ import json
 import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from clone import Clone, micro_clone
 from test_memory import QWEN
+
+from llmrl import params
+from llmrl.plan import steps
 
 
 @pytest.fixture
@@ -115,6 +119,14 @@ def test_a_stage_that_cannot_fit_stops_before_it_loads(clone: Clone) -> None:
     said = clone.run("dvc", "repro", "--single-item", "sft")
     assert re.search(r"memory +0\.\d+ GiB in tensors \([^)]+\) *\n +disk +\d.*\n +time +[\d.]+ \w+, ", said)
     assert said.index("in tensors") < said.index("rows ")  # which is known when the model is loaded
+
+
+def test_a_part_of_an_epoch_is_rounded_up(project: Path) -> None:
+    """As transformers does: less than a step is one."""
+    settings = params.stage("sft", project / "params.yaml")
+    of_an_epoch = replace(settings, trl={"num_train_epochs": 0.1 * settings.own.batch / params.source("sft")[1].rows})
+
+    assert 1 == steps(of_an_epoch)
 
 
 def test_an_unknown_architecture_is_no_obstacle(clone: Clone) -> None:

@@ -16,7 +16,7 @@ import pytest
 from clone import Clone
 from kills import long_enough, trainers
 
-from llmrl import locks
+from llmrl import interruption, locks
 
 CHECKPOINTS = ".llmrl/checkpoints/sft/*/"
 
@@ -164,6 +164,21 @@ def test_an_orphan_ends(clone) -> None:
     until(lambda: not process.is_running())
     assert exists(clone, CHECKPOINTS + "step-*")()
     assert not (clone.folder / "models/sft").exists()
+
+
+def test_an_orphan_ends_though_it_never_saw_who_is_gone(monkeypatch) -> None:
+    """A process above it may end between two looks, before its own parent is known."""
+    with subprocess.Popen(("sleep", "60")) as shell:
+        gone = psutil.Process(shell.pid)
+        shell.kill()
+    monkeypatch.setattr(interruption, "started_by_dvc", lambda: [psutil.Process(), gone])
+    stop = interruption.Stop(0, print)
+    before = signal.signal(signal.SIGTERM, stop.hear)
+    try:
+        with pytest.raises(interruption.StoppedError, match="SIGTERM"):
+            interruption.follow(stop)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Evil:
