@@ -105,8 +105,8 @@ ENUMERATED = {
     "logging_strategy": ("trainer_utils.py", "IntervalStrategy"),
 }
 
-# Types under these names, where the annotations are of classes that are not read here, or admit what ends in an error
-# (as null groups), or has no bound (as null tokens). Where null is TRL's default, so is to leave the name out.
+# Types where the annotations name classes that are not read here, or admit a null that ends in an error (of groups) or
+# sets no bound (of tokens). Where null is TRL's default, to leave the name out says the same.
 TYPES: Names = {
     **dict.fromkeys(ENUMERATED, (str,)),
     **dict.fromkeys(("num_generations", "num_generations_eval", "max_completion_length"), (int,)),
