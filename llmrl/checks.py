@@ -56,8 +56,6 @@ from llmrl.sections import (
 PATH = Path("params.yaml")
 RAW = {"model": "models/raw/", "data": "data/raw/<name>/"}
 Keys = tuple[str | int, ...]  # names of sections, and places in lists
-# TRL's own, where params.yaml says nothing.
-GENERATIONS = EVAL_BATCH = 8
 INTERVAL = re.compile(r"\d+(\.\d+)? ?min")
 NUMBER = re.compile(r"[+-]?[\d.]+([eE][+-]?\d+)?")
 PACKAGES = {"azure_ml": "azureml", "flyte": "flytekit"}  # trackers whose package has another name
@@ -323,6 +321,9 @@ def check_trackers(checker: Checker, run: dict) -> None:
         if tracker not in trackers():
             text = f": {shown(tracker)} is no tracker: none, {', '.join(trackers())}.{meant(tracker, trackers())}"
             checker.say(("run", "report_to"), text)
+        elif tracker == "dvclive":
+            text = ': "dvclive" of transformers rewrites dvc.yaml; leave it out: DVCLive keeps all figures anyway.'
+            checker.say(("run", "report_to"), text)
         elif importlib.util.find_spec(PACKAGES.get(tracker, tracker)) is None:
             checker.say(("run", "report_to"), f": {shown(tracker)} is not installed; none needs nothing.")
 
@@ -345,20 +346,16 @@ def check_interval(checker: Checker, value: Any) -> None:
 
 def check_stage(checker: Checker, stage: str, train: dict, section: dict, processes: int) -> None:
     """A stage's names and values, and combinations that TRL would reject only after minutes of loading."""
-    before = len(checker.mistakes)
     checker.names((stage,), section, stage_names(stage))
     check_lora(checker, stage, section.get("lora"))
     check_optimizer(checker, stage, section.get("optim"))
     if not section.get("init"):
         checker.say((stage, "init"), " is missing: the folder of the model this stage starts from.")
     if stage == "grpo":
-        check_generation(checker, train, section)
         check_rewards(checker, section)
         check_pass_rate(checker, section.get("pass_rate"))
-    if len(checker.mistakes) == before:
-        for name, text in combinations.wrong(stage, train | section):
-            checker.say((stage if name in section or name not in train else "train", name), text)
-        check_batches(checker, stage, train, section, processes)
+    for name, text in combinations.wrong(stage, train | section, processes):
+        checker.say((stage if name in section or name not in train else "train", name), text)
 
 
 def check_lora(checker: Checker, section: str, lora: Any) -> None:
@@ -367,6 +364,8 @@ def check_lora(checker: Checker, section: str, lora: Any) -> None:
         checker.section((section, "lora"), lora, names_of(Lora), Lora)
         if "lm_head" in many(lora.get("targets")):
             checker.say((section, "lora", "targets"), ": TRL's losses pass by an adapter of lm_head; leave it out.")
+        if lora.get("targets") == []:
+            checker.say((section, "lora", "targets"), " is an empty list: nothing would be trained.")
         needed = ["bitsandbytes"] if lora.get("load_in_4bit") is True else []
         check_packages(checker, (section, "lora", "load_in_4bit"), True, needed)
 
@@ -375,50 +374,6 @@ def check_optimizer(checker: Checker, section: str, name: Any) -> None:
     """The package of an optimizer is installed."""
     if name in choices("optim", None):
         check_packages(checker, (section, "optim"), name, optimizer_packages(name))
-
-
-def check_batches(checker: Checker, stage: str, train: dict, section: dict, processes: int) -> None:
-    """The batch is a whole number of micro-batches on every process and, for grpo, of groups."""
-    numbers = {name: value for name, value in {**train, **section}.items() if fits(value, (int,)) and value > 0}
-    batch, micro_batch = numbers.get("batch", 0), numbers.get("micro_batch", 1)
-
-    def refuse(name: str, text: str) -> None:
-        checker.say((stage if name in section or name not in train else "train", name), text)
-
-    if batch % (micro_batch * processes):
-        each = f"{micro_batch}" + (f", on each of the {processes} processes of launch" if processes > 1 else "")
-        fit = next((size for size in range(micro_batch, 0, -1) if batch % (size * processes) == 0), None)
-        right = f"micro_batch: {fit} would do" if fit else f"it must be one of {processes}"
-        refuse("batch", f": {batch} sequences a step are no multiple of micro_batch, {each}; {right}.")
-    if stage != "grpo":
-        return
-    group = numbers.get("num_generations", GENERATIONS)
-    both = {"generation_batch_size", "steps_per_generation"} & section.keys()
-    if len(both) == 2:
-        refuse("steps_per_generation", " and generation_batch_size say the same; TRL takes one of them.")
-    rounds = numbers.get("steps_per_generation", 0) * micro_batch * processes
-    at_once = numbers.get("generation_batch_size", rounds or batch)
-    if both and (at_once % (micro_batch * processes) or at_once % group):
-        text = f": {at_once} completions at once must be whole micro-batches of {micro_batch} and groups of {group}."
-        refuse(min(both), text)
-    if batch % group and not both:
-        refuse("num_generations", f": groups of {group} do not fill a batch of {batch}; it must divide grpo's batch.")
-    group = numbers.get("num_generations_eval", group)
-    if (held := numbers.get("per_device_eval_batch_size", EVAL_BATCH)) % group:
-        text = f": {held} is no multiple of num_generations_eval (else num_generations), {group}."
-        refuse("per_device_eval_batch_size", text)
-
-
-def check_generation(checker: Checker, train: dict, section: dict) -> None:
-    """The weights that vLLM gets have the adapters in them. Asked apart from combinations.py, which is not asked where
-    bitsandbytes is missing.
-    """
-    lora = section.get("lora", train.get("lora"))
-    if section.get("use_vllm") and isinstance(lora, dict) and lora.get("load_in_4bit"):
-        text = (
-            " and lora.load_in_4bit do not go together: weights in 4 bit lose some of it whenever adapters are added."
-        )
-        checker.say(("grpo", "use_vllm"), text)
 
 
 def check_pass_rate(checker: Checker, bounds: Any) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from llmrl.errors import InputError
+from llmrl.memory import DEFAULTS
 from llmrl.schema import CHOICES
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ CHECKPOINTING = ("use_reentrant", "preserve_rng_state", "determinism_check", "ea
 ADDED = {"sft": ("every_n_layers", "offload", "selective"), "reward": ("every_n_layers", "offload")}
 
 
-def wrong(stage: str, chosen: Section) -> Found:
-    """Every setting of a stage that does not go with another, and why."""
+def wrong(stage: str, chosen: Section, processes: int) -> Found:
+    """Every setting of a stage that does not go with another, and why. Values may be of any type."""
+    yield from batches(stage, chosen, processes)
     yield from lengths(stage, chosen)
     yield from checkpointing(stage, chosen)
     yield from references(stage, chosen)
@@ -33,6 +35,38 @@ def wrong(stage: str, chosen: Section) -> Found:
     losses = losses if isinstance(losses, list) else [losses]
     if stage == "dpo" and isinstance(weights, list) and len(weights) != len(losses):
         yield "loss_weights", f": {len(weights)} weights; there must be one for each loss of loss_type."
+
+
+def batches(stage: str, chosen: Section, processes: int) -> Found:
+    """The batch is a whole number of micro-batches on every process and, for grpo, of groups."""
+    numbers = {name: value for name, value in chosen.items() if isinstance(value, int) and value > 0}
+    batch, micro_batch = numbers.get("batch", 0), numbers.get("micro_batch", 1)
+    if batch % (micro_batch * processes):
+        each = f"{micro_batch}" + (f", on each of the {processes} processes of launch" if processes > 1 else "")
+        fit = next((size for size in range(min(batch, micro_batch), 0, -1) if batch % (size * processes) == 0), None)
+        right = f"micro_batch: {fit} would do" if fit else f"it must be one of {processes}"
+        yield "batch", f": {batch} sequences a step are no multiple of micro_batch, {each}; {right}."
+    if stage == "grpo":
+        yield from groups(DEFAULTS | numbers, batch, micro_batch * processes)
+
+
+def groups(numbers: Section, batch: int, at_a_time: int) -> Found:
+    """Completions of one prompt are generated together, and compared; `at_a_time` are held by all processes."""
+    group = numbers["num_generations"]
+    both = {"generation_batch_size", "steps_per_generation"} & numbers.keys()
+    if len(both) == 2:
+        yield "steps_per_generation", " and generation_batch_size say the same; TRL takes one of them."
+    rounds = numbers.get("steps_per_generation", 0) * at_a_time
+    at_once = numbers.get("generation_batch_size", rounds or batch)
+    if both and (at_once % at_a_time or at_once % group):
+        text = f": {at_once} completions at once must be whole micro-batches of {at_a_time} and groups of {group}."
+        yield min(both), text
+    if batch % group and not both:
+        yield "num_generations", f": groups of {group} do not fill a batch of {batch}; it must divide grpo's batch."
+    group = numbers.get("num_generations_eval", group)
+    if (held := numbers["per_device_eval_batch_size"]) % group:
+        text = f": {held} is no multiple of num_generations_eval (else num_generations), {group}."
+        yield "per_device_eval_batch_size", text
 
 
 def lengths(stage: str, chosen: Section) -> Found:
@@ -78,6 +112,13 @@ def generation(stage: str, chosen: Section) -> Found:
         return
     if chosen.get("use_vllm") and importlib.util.find_spec("vllm") is None:
         yield "use_vllm", ": vllm is not installed; where this is false, transformers generates."
+    lora = chosen.get("lora")
+    if chosen.get("use_vllm") and isinstance(lora, dict) and lora.get("load_in_4bit"):
+        # It gets the weights with the adapters in them.
+        text = (
+            " and lora.load_in_4bit do not go together: weights in 4 bit lose some of it whenever adapters are added."
+        )
+        yield "use_vllm", text
     if chosen.get("use_transformers_continuous_batching"):
         # It puts the model in training mode, in which TRL measures no evaluation; and under bf16 and fp16 the trained
         # weights themselves in half precision, for good.
@@ -105,5 +146,6 @@ def require(settings: Settings, config: dict[str, Any], known: bool, kind: str) 
         "activation_offloading": trl.get("activation_offloading"),
         "use_vllm": trl.get("use_vllm"),
     }
-    for name in (name for name, asked in cuda.items() if asked and kind != "cuda"):
-        raise InputError(f"params.yaml: {name} as {stage} has it needs CUDA; this stage would run on {kind}.")
+    asked = [name for name, value in cuda.items() if value]
+    if asked and kind != "cuda":
+        raise InputError(f"params.yaml: {asked[0]} as {stage} has it needs CUDA; this stage would run on {kind}.")

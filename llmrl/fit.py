@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
+from llmrl import combinations
 from llmrl.errors import InputError
 from llmrl.memory import Stage
 
@@ -26,9 +27,9 @@ def total(stage: Stage) -> int:
     return sum(stage.peak()[1].values())
 
 
-def changed(stage: Stage, made: dict[Lever, Changes]) -> Stage:
+def changed(stage: Stage, changes: Changes) -> Stage:
     """The stage with other values of some settings."""
-    for key, value in (pair for change in made.values() for pair in change.items()):
+    for key, value in changes.items():
         settings, name = stage.settings, key.split(".")[1]
         if key.startswith("answers."):
             settings = replace(settings, answers=replace(settings.answers, **{name: value}))
@@ -40,21 +41,31 @@ def changed(stage: Stage, made: dict[Lever, Changes]) -> Stage:
     return stage
 
 
+def together(made: dict[Lever, Changes]) -> Changes:
+    """The changes as one; of a setting that is changed twice, the later value."""
+    return {key: value for change in made.values() for key, value in change.items()}
+
+
+def taken(stage: Stage) -> float:
+    """The bytes expected; no number is enough where the batches do not go together."""
+    settings = stage.settings
+    chosen = vars(settings.own) | settings.trl
+    return math.inf if any(combinations.batches(settings.stage, chosen, settings.processes)) else total(stage)
+
+
 def micro_batch(stage: Stage) -> list[Changes]:
     """Fewer sequences at once: the same sums in another order."""
-    own, processes = stage.settings.own, stage.settings.processes
-    smaller = range(own.micro_batch - 1, 0, -1)
-    return [{f"{stage.settings.stage}.micro_batch": n} for n in smaller if own.batch % (n * processes) == 0]
+    return [{f"{stage.settings.stage}.micro_batch": n} for n in range(stage.settings.own.micro_batch - 1, 0, -1)]
 
 
 def generation(stage: Stage) -> list[Changes]:
-    """Fewer completions at once, in whole groups and whole micro-batches: other random numbers."""
+    """Fewer completions at once, in whole groups, and micro-batches that they fill: other random numbers."""
     own, group, processes = stage.settings.own, int(stage.option("num_generations")), stage.settings.processes
     if stage.settings.stage != "grpo" or "steps_per_generation" in stage.settings.trl:
         return []
     found = []
     for n in range(int(stage.settings.trl.get("generation_batch_size", own.batch)) - group, 0, -group):
-        if own.batch % n == 0 and n % processes == 0:
+        if own.batch % n == 0:
             micro = math.gcd(own.micro_batch, n // processes)
             also = {} if micro == own.micro_batch else {"grpo.micro_batch": micro}
             found.append({"grpo.generation_batch_size": n} | also)
@@ -109,19 +120,20 @@ def halves(number: int, multiple: int) -> list[int]:
 def changes(stage: Stage, limit: float) -> Changes:
     """What to change so that the stage takes at most `limit` bytes; where nothing is enough, all that helps."""
     made: dict[Lever, Changes] = {}
-    least, before = total(stage), math.inf
+    least, before = float(total(stage)), math.inf
     while limit < least < before:  # what helps little at first may help more once another moment takes less
         before = least
         for lever in LEVERS:
             others = {other: value for other, value in made.items() if other != lever}
-            for value in lever(changed(stage, others)):
-                if least > limit and (reached := total(changed(stage, others | {lever: value}))) < least:
-                    made, least = others | {lever: value}, reached
-    for lever in [*made] if total(changed(stage, made)) <= limit else []:  # what a later change has made needless
+            for value in lever(changed(stage, together(others))):
+                one = others | {lever: value}
+                if least > limit and (reached := taken(changed(stage, together(one)))) < least:
+                    made, least = one, reached
+    for lever in [*made] if least <= limit else []:  # what a later change has made needless
         rest = {other: value for other, value in made.items() if other != lever}
-        milder = [rest, *(made | {lever: value} for value in lever(stage))]
-        made = next((one for one in milder if total(changed(stage, one)) <= limit), made)
-    return {key: value for lever in LEVERS for key, value in made.get(lever, {}).items()}
+        milder = [rest, *(rest | {lever: value} for value in lever(changed(stage, together(rest))))]
+        made = next((one for one in milder if taken(changed(stage, together(one))) <= limit), made)
+    return together(made)
 
 
 def options(made: Changes) -> str:
@@ -147,7 +159,7 @@ def refusal(stage: Stage, limit: float, of: str) -> str | None:
         return None
     said = f"{stage.settings.stage} is expected to take {summary(stage)}, more than the {size(limit)} of {of}."
     made = changes(stage, limit)
-    least = total(changed(stage, {micro_batch: made}))
+    least = total(changed(stage, made))
     if least > limit:
         with_all = f": with {options(made)} it still takes {size(least)}" if made else ""
         return f"{said} No setting is enough{with_all}."

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+from llmrl.errors import InputError
 from llmrl.sections import Settings
 
 FLOAT = 4  # bytes; weights, gradients and adapters are float32 whatever the precision of the arithmetic
@@ -105,7 +106,7 @@ class Shape:
         return [embedding, *(layer * self.layers), (self.hidden,), *head]
 
     def adapters(self, rank: int, targets: list[str] | str) -> list[Tensor]:
-        """The shape of every matrix of LoRA's."""
+        """The shape of every matrix of LoRA's; `targets` are "all-linear" or names of `linears`."""
         chosen = [size for name, size in self.linears.items() if targets == "all-linear" or name in targets]
         layer: list[Tensor] = [shape for out, into in chosen for shape in ((rank, into), (out, rank))]
         return layer * self.layers
@@ -171,6 +172,20 @@ class Stage:
     settings: Settings
     precision: str  # fp32 | bf16 | fp16
     kind: str = "cpu"  # of device: cpu | cuda | mps
+
+    def __post_init__(self) -> None:
+        """Raise InputError where LoRA's targets are not all matrices of this shape: PEFT passes over those that are
+        not.
+        """
+        lora, known = self.settings.lora, self.shape.linears
+        if lora is None or lora.targets == "all-linear":
+            return
+        targets = lora.targets if isinstance(lora.targets, list) else [f"the text {lora.targets}"]
+        if unknown := [f"{target}" for target in targets if target not in known]:
+            raise InputError(
+                f"params.yaml: lora.targets as {self.settings.stage} has it: {', '.join(unknown)} is none of this "
+                f"model's matrices: write all-linear, or a list of {', '.join(known)}."
+            )
 
     def option(self, name: str) -> Any:
         return option(self.settings, name)

@@ -1,6 +1,6 @@
 """What a section of params.yaml may hold: names, types and choices, read from source and never imported.
 
-Our own are the fields of the dataclasses in params.py, TRL's and transformers' those of their configs, the rewards'
+Our own are the fields of the dataclasses in sections.py, TRL's and transformers' those of their configs, the rewards'
 names the functions of rewards.py.
 """
 
@@ -77,6 +77,7 @@ AT_LEAST = {
     **dict.fromkeys(("rows", "eval_rows", "samples", "max_new_tokens", "threads"), 1),
     **dict.fromkeys(("batch", "micro_batch", "per_device_eval_batch_size", "num_generations_eval"), 1),
     **dict.fromkeys(("max_length", "max_prompt_length", "max_completion_length"), 1),
+    **dict.fromkeys(("generation_batch_size", "steps_per_generation"), 1),
     "num_generations": 2,
     "pass_samples": 2,
     "rank": 1,
@@ -102,6 +103,15 @@ ENUMERATED = {
     "lr_scheduler_type": ("trainer_utils.py", "SchedulerType"),
     "eval_strategy": ("trainer_utils.py", "IntervalStrategy"),
     "logging_strategy": ("trainer_utils.py", "IntervalStrategy"),
+}
+
+# Types where the annotations name classes that are not read here, or admit a null that ends in an error (of groups) or
+# sets no bound (of tokens). Where null is TRL's default, to leave the name out says the same.
+TYPES: Names = {
+    **dict.fromkeys(ENUMERATED, (str,)),
+    **dict.fromkeys(("num_generations", "num_generations_eval", "max_completion_length"), (int,)),
+    **dict.fromkeys(("generation_batch_size", "steps_per_generation"), (int,)),
+    "gradient_checkpointing_kwargs": (dict, type(None)),
 }
 
 # What transformers' optimizers take beside torch, by a part of their names; the first that is found counts.
@@ -138,13 +148,14 @@ def accepted(annotation: ast.expr | None) -> tuple[type, ...] | None:
             return None
 
 
-def declared(tree: ast.Module, name: str) -> Iterator[tuple[str, tuple[type, ...] | None]]:
-    """Name and accepted types of each field of the dataclass `name` in a source file."""
+def declared(tree: ast.Module, cls: str) -> Iterator[tuple[str, tuple[type, ...] | None]]:
+    """Name and accepted types of each field of the dataclass `cls` in a source file."""
     for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
+        if isinstance(node, ast.ClassDef) and node.name == cls:
             for statement in node.body:
                 if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-                    yield statement.target.id, accepted(statement.annotation)
+                    name = statement.target.id
+                    yield name, TYPES.get(name, accepted(statement.annotation))
 
 
 @cache

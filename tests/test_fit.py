@@ -10,7 +10,7 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 from test_memory import QWEN, SMOLLM2
 
-from llmrl import fit, memory, params
+from llmrl import combinations, fit, memory, params
 
 ROOT = Path(__file__).parents[1]
 SHAPE = memory.Shape.of(QWEN)
@@ -21,6 +21,14 @@ def stage(name: str, **own: object) -> memory.Stage:
     """A stage of the Qwen profile, in bf16 on a GPU."""
     settings = params.stage(name, ROOT / "profiles/qwen2.5-0.5b.yaml")
     return memory.Stage(SHAPE, replace(settings, own=replace(settings.own, **own)), "bf16", "cuda")
+
+
+def grpo(**options: int) -> memory.Stage:
+    """GRPO of the SmolLM2 profile with 48 completions at once and as a step, in float32 on a CPU."""
+    settings = params.stage("grpo", ROOT / "profiles/smollm2-135m.yaml")
+    own = replace(settings.own, batch=48, micro_batch=48)
+    settings = replace(settings, own=own, trl=settings.trl | {"num_generations": 8} | options)
+    return memory.Stage(memory.Shape.of(SMOLLM2), settings, "fp32")
 
 
 def test_what_fits_is_not_refused() -> None:
@@ -73,6 +81,20 @@ def test_what_is_proposed_fits_and_is_taken(name: str, gib: float, tmp_path: Pat
     assert options
     assert gib * fit.GIB >= reached
     assert f"at {fit.size(reached)}" in said
+
+
+@pytest.mark.parametrize(
+    ("gib", "options"),
+    [(2.67, {}), (2.67, {"generation_batch_size": 96}), (4, {"steps_per_generation": 4})],
+)
+def test_batches_of_what_is_proposed_go_together(gib: float, options: dict[str, int]) -> None:
+    """Fewer completions at once and smaller micro-batches bear upon each other; what fits is what was tested."""
+    one = grpo(**options)
+    made = fit.changes(one, gib * fit.GIB)
+    proposed = fit.changed(one, made).settings
+
+    assert gib * fit.GIB >= fit.total(fit.changed(one, made))
+    assert [] == list(combinations.batches("grpo", vars(proposed.own) | proposed.trl, 1))
 
 
 def test_where_nothing_is_enough_that_is_said() -> None:

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_iter
 
 from bench import inputs
 from llmrl import memory, models, params, training
+from llmrl.errors import InputError
 from llmrl.hardware import Hardware
 from llmrl.memory import Shape
 
@@ -82,6 +83,20 @@ def test_defaults_are_trl_s(stage: str) -> None:
         ours.pop("beta")
 
     assert {name: defaults[name] for name in ours} == ours
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        (["q_proj", "v_prj"], "lora.targets as sft has it: v_prj is none of this model's matrices"),
+        ("q_proj", "the text q_proj is none of"),
+        (".*(q|v)_proj", "write all-linear, or a list of q_proj, k_proj"),
+    ],
+)
+def test_adapters_of_what_the_model_has_not_are_refused(targets: list[str] | str, said: str) -> None:
+    """PEFT would train the others without a word, or stop after the model was loaded."""
+    with pytest.raises(InputError, match=said):
+        memory.Stage(Shape.of(TINY), settings("sft", {"lora": {"rank": 4, "alpha": 8, "targets": targets}}), "fp32")
 
 
 def settings(stage: str, own: dict | None = None, **trl_options: object) -> params.Settings:
