@@ -1,6 +1,10 @@
 # `make repro` and `make test` do all the set-up themselves. VENV=/elsewhere make … puts the environment elsewhere.
 VENV ?= .venv
 PYTHON ?= python3
+# A space in the project's own path does no harm; make takes one in a target for the start of another.
+ifneq ($(words $(VENV)),1)
+$(error VENV=$(VENV): must be a path without spaces)
+endif
 BIN := $(abspath $(VENV))/bin
 # DVC starts `python` by name: the environment's comes first.
 export PATH := $(BIN):$(PATH)
@@ -18,10 +22,10 @@ $(READY): requirements.lock
 	@echo "setting up $(VENV): some 6 GB of packages, once"
 	@if command -v uv >/dev/null; then \
 	  uv venv -q --allow-existing --python $(PYTHON) $(VENV) && \
-	  VIRTUAL_ENV=$(abspath $(VENV)) uv pip sync -q --require-hashes --compile-bytecode requirements.lock; \
+	  VIRTUAL_ENV='$(abspath $(VENV))' uv pip sync -q --require-hashes --compile-bytecode requirements.lock; \
 	else \
 	  $(PYTHON) -m venv $(VENV) && \
-	  $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --compile -r requirements.lock; \
+	  '$(BIN)/python' -m pip install -q --disable-pip-version-check --require-hashes --compile -r requirements.lock; \
 	fi
 	@touch $@
 

@@ -1,8 +1,9 @@
 """What the default experiment learns: `python -m bench.learning [--seeds 1 2 3]`.
 
 For each seed (of data and training) the whole pipeline in a copy of this repository, and for the first a control: SFT
-continued on its own data for the wall time that DPO and GRPO took. Differences between two stages are over the same
-held-out prompts, with 95 % intervals by a bootstrap over prompts.
+continued on its own data for the wall time of DPO's and GRPO's training loops, without loading and measuring, and
+without the reward model. Differences between two stages are over the same held-out prompts, with 95 % intervals by a
+bootstrap over prompts.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def report(folder: Path, seed: int) -> dict[str, dict[str, np.ndarray]]:
 
 
 def control(folder: Path, answers: dict[str, dict[str, np.ndarray]]) -> None:
-    """Continue SFT from models/sft for the wall time of DPO and GRPO, and print what that gained."""
+    """Continue SFT from models/sft for the wall time of DPO's and GRPO's loops, and print what that gained."""
     runs = records(folder)
     seconds = {stage: training_seconds(run) for stage, (_, run) in runs.items()}
     yaml = YAML()

@@ -1,7 +1,7 @@
-"""One stage's training as a plain TRL script would do it: `python bench/plain.py sft ARGUMENTS.json`.
+"""One stage's training as a plain TRL script would do it: `python -m bench.plain sft ARGUMENTS.json`.
 
 ARGUMENTS.json holds `config` (of the TRL config), `init`, `data`, and for grpo `reward_model` and `rewards`. Prints the
-seconds of its evaluation and training, and the logs of every step, as JSON.
+seconds of its evaluation before training, and the logs, which tell those of the training loop, as JSON.
 """
 
 from __future__ import annotations

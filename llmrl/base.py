@@ -44,7 +44,7 @@ def make(source: str, out: Path) -> str:
     models.check_kind(source, "ForCausalLM", "model.source")
     config = json.loads((Path(source) / "config.json").read_text())
     text_config = config.get("text_config", config)  # a model of text and images holds another for each
-    tokenizer = models.load_tokenizer(source)
+    tokenizer = load_tokenizer(source)
     before = tokenizer.chat_template
     complete(tokenizer, text_config["vocab_size"], source)
     ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
@@ -65,6 +65,20 @@ def make(source: str, out: Path) -> str:
         f"models/base: {config['architectures'][0]}; chat template: {template}; "
         f"a turn ends with {tokenizer.eos_token}, padding is {tokenizer.pad_token}"
     )
+
+
+def load_tokenizer(source: str) -> transformers.PreTrainedTokenizerBase:
+    """A model's tokenizer. Raises InputError where its files are missing or not whole."""
+    try:
+        tokenizer = models.load_tokenizer(source)
+        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what transformers makes of no files
+            raise ValueError("it has special tokens alone")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{source} has no whole tokenizer ({str(error).partition(chr(10))[0]}): tokenizer.json and "
+            "tokenizer_config.json must lie there, as `save_pretrained` writes them."
+        ) from None
+    return tokenizer
 
 
 def complete(tokenizer: transformers.PreTrainedTokenizerBase, size: int, source: str) -> None:

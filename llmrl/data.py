@@ -77,7 +77,7 @@ def conversation(value: Any, role: str) -> list[Message]:
     if isinstance(value, str) and TURNS.match(value):  # a cell of a CSV file holds no list
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise DefectiveError("a list of turns that is not JSON") from None
     if not isinstance(value, list):
         return [{"role": role, "content": text(value)}]
@@ -126,11 +126,12 @@ def preference_row(row: Row) -> Row:
 
 
 def split_prompt(chosen: Any, rejected: Any) -> tuple[list[Message], list[Message], list[Message]]:
-    """What both sides begin with, and the rest of each; of plain texts, the common beginning up to a space."""
+    """What both sides begin with, and the rest of each, which is a turn, or of plain texts a word, at least."""
     one, other = conversation(chosen, "assistant"), conversation(rejected, "assistant")
-    if isinstance(chosen, list) or TURNS.match(chosen):
+    if any(isinstance(side, list) or TURNS.match(side) for side in (chosen, rejected)):
         return split_turns(one, other)
-    same = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), len(chosen))
+    shorter = min(len(chosen.rstrip()), len(rejected.rstrip()))
+    same = next((i for i in range(shorter) if chosen[i] != rejected[i]), shorter)
     words = re.findall(r"\S*\s+", chosen[:same])  # whole ones: "… 42" and "… 43" differ in 42 and 43, not in 2 and 3
     if not (prompt := "".join(words)).strip():
         raise DefectiveError("chosen and rejected begin with no common prompt")

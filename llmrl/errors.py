@@ -54,5 +54,7 @@ def refused(error: BaseException | None) -> str | None:
             return f"{getattr(error, 'filename', None) or 'writing'}: {DISK[number]}"
         if "PytorchStreamWriter" in str(error) or "inline_container" in str(error):  # torch.save does not say why
             return f"writing a checkpoint: {DISK[errno.ENOSPC]}"
+        if getattr(error, "sqlite_errorname", None) == "SQLITE_FULL":
+            return f"writing a temporary file (TMPDIR puts these elsewhere): {DISK[errno.ENOSPC]}"
         error = error.__cause__ or error.__context__
     return None

@@ -10,6 +10,7 @@ import copy
 import json
 import platform
 import shutil
+import sys
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +31,19 @@ if TYPE_CHECKING:
     from llmrl.sections import Lora
 
 # What decides the bytes of a model beside its inputs and settings.
-LIBRARIES = ("accelerate", "datasets", "numpy", "peft", "tokenizers", "torch", "transformers", "trl")
+LIBRARIES = (
+    "accelerate",
+    "datasets",
+    *(("liger-kernel",) if sys.platform == "linux" else ()),  # as in pyproject.toml
+    "math-verify",
+    "numpy",
+    "peft",
+    "sympy",  # by which math-verify compares
+    "tokenizers",
+    "torch",
+    "transformers",
+    "trl",
+)
 # What a stage writes anew; everything else in a model's folder belongs to its tokenizer, which no stage changes.
 OWN_FILES = ("config.json", "generation_config.json", "provenance.json", "*.safetensors", "*.safetensors.index.json")
 
@@ -98,20 +111,20 @@ def architecture(folder: str) -> str:
 def check_weights(folder: Path) -> None:
     """Raise InputError where a model's weights are missing or not whole, by what each file says it holds."""
     files = sorted(folder.glob("*.safetensors"))
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        files = [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
-    if not files:
-        raise InputError(f"{folder} has no weights (*.safetensors). `dvc repro` or `dvc pull` brings them.")
-    for file in files:
-        try:
+    file = folder / "model.safetensors.index.json"
+    try:
+        if file.exists():
+            files = [folder / name for name in sorted(set(json.loads(file.read_text())["weight_map"].values()))]
+        if not files:
+            raise InputError(f"{folder} has no weights (*.safetensors). `dvc repro` or `dvc pull` brings them.")
+        for file in files:
             with safe_open(file, framework="np"):
                 pass
-        except (OSError, SafetensorError) as error:
-            raise InputError(
-                f"{file} is missing or not whole: {error}. `dvc checkout {folder}` brings back what DVC has; "
-                "a model of your own must be copied anew."
-            ) from None
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise InputError(
+            f"{file} is missing or not whole: {error}. `dvc checkout {folder}` brings back what DVC has; "
+            "a model of your own must be copied anew."
+        ) from None
 
 
 def check_kind(folder: str, kind: str, setting: str) -> None:

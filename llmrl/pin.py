@@ -7,6 +7,7 @@ has a commit keeps it. Only these lines change. Nothing is written unless all of
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,21 @@ def written(lines: list[str], section: CommentedMap, commit: str) -> None:
     elif section.fa.flow_style():
         lines[row] = f"{line[: match.end()]}, revision: {commit}{line[match.end() :]}"
     else:
-        lines[row] = f"{line}{' ' * column}revision: {commit}\n"
+        text = line.rstrip("\r\n")
+        end = line[len(text) :] or "\n"  # the file's last line may have none
+        lines[row] = f"{text}{end}{' ' * column}revision: {commit}{end}"
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file anew; it stays as it was where the disk refuses."""
+    path = path.resolve()  # what a link leads to
+    beside = path.with_name(f".{path.name}")
+    try:
+        beside.write_bytes(content)
+        shutil.copymode(path, beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def pin(path: Path = checks.PATH) -> list[str]:
@@ -84,7 +99,7 @@ def pin(path: Path = checks.PATH) -> list[str]:
     again = {place.keys: place.revision for place in places(YAML(typ="rt").load(text))}
     if [again[place.keys] for place in loose] != commits:
         raise InputError(f"{path}: there is no place to write to; write these as `revision`:\n" + "\n".join(said))
-    path.write_bytes(text.encode("utf-8"))
+    replace(path, text.encode("utf-8"))
     return said
 
 

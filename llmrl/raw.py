@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from llmrl.errors import InputError
 Row = dict[str, Any]
 Numbered = Iterator[tuple[int, Row]]  # a line of a text file, or a row of a Parquet file, from 1
 BATCH = 1000  # rows of a Parquet file in memory at once
+
+csv.field_size_limit(2**31 - 1)  # the most there is everywhere: a cell may be a whole document
 
 
 class BrokenError(Exception):
@@ -75,6 +78,9 @@ def json_lines(path: Path) -> Numbered:
             raise BrokenError(f"{number}: broken JSON: {error.msg} at column {error.colno}") from None
         except RecursionError:
             raise BrokenError(f"{number}: broken JSON: nested too deeply") from None
+        except ValueError:  # Python's own limit
+            digits = sys.get_int_max_str_digits()
+            raise BrokenError(f"{number}: broken JSON: an integer of more than {digits:,} digits") from None
         if not isinstance(row, dict):
             raise BrokenError(f"{number}: each line must be one JSON object, {{...}}")
         yield number, row

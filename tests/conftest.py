@@ -11,7 +11,8 @@ import pytest
 from llmrl import checks
 
 ROOT = Path(__file__).parents[1]
-os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs the network; read when Hugging Face's libraries are imported
+# No test needs the Hub; read when its libraries are imported. Those of 4 bit and of S3 install from the package index.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 @pytest.fixture

@@ -56,6 +56,19 @@ def test_a_plain_pair_is_parted_between_words():
     assert ("Q: 6 * 7?", "42 it is", "43 it is") == tuple(row[part][0]["content"] for part in row)
 
 
+@pytest.mark.parametrize(
+    ("shorter", "expected"), [("Q: x? A: yes", "yes"), ("Q: x? A: yes ", "yes "), ("Q: x?\nA: yes", "yes")]
+)
+def test_a_plain_answer_that_begins_as_the_other(shorter, expected):
+    """Where one side is the beginning of the other, whichever it is, its last word is left to answer with."""
+    longer = f"{shorter} and more"
+    prompt = shorter.removesuffix(expected).rstrip()
+    for chosen, rejected in ((shorter, longer), (longer, shorter)):
+        row = data.shape("preference", {"chosen": chosen, "rejected": rejected})
+        answers = [longer[len(prompt) + 1 :] if side == longer else expected for side in (chosen, rejected)]
+        assert [prompt, *answers] == [row[part][0]["content"] for part in ("prompt", "chosen", "rejected")]
+
+
 def test_a_shared_first_turn_is_the_prompt():
     """Of two whole conversations, all the turns they begin with are the prompt."""
     beginning = [SYSTEM, USER, FIVE, USER]
@@ -84,12 +97,15 @@ def test_a_text_that_looks_like_a_list_stays_a_text():
         ("sft", {"messages": [{"from": "human", "value": "2 + 2?"}]}, "turns without role and content"),
         ("sft", {"messages": ["2 + 2?", "4"]}, "turns without role and content"),
         ("sft", {"messages": str([USER, FOUR])}, "a list of turns that is not JSON"),
+        ("sft", {"messages": '[{"role": ' + "[" * 100_000}, "a list of turns that is not JSON"),
         ("sft", {"messages": [USER, {"role": "assistant", "content": ["4"]}]}, "not a text"),
         ("sft", {"prompt": 2, "completion": 4}, "not a text"),
         ("sft", {"prompt": "\ud800", "completion": "4"}, "half a Unicode character"),
         ("preference", {"prompt": "2 + 2?", "chosen": "4", "rejected": "4"}, "chosen equal to rejected"),
         ("preference", {"chosen": [USER, FOUR], "rejected": [USER, FOUR]}, "chosen equal to rejected"),
         ("preference", {"chosen": "yes", "rejected": "no"}, "begin with no common prompt"),
+        ("preference", {"chosen": "yes", "rejected": "yes and more"}, "begin with no common prompt"),
+        ("preference", {"chosen": "4", "rejected": [USER, FIVE]}, "begin with no common prompt"),
         ("preference", {"chosen": [USER, FOUR], "rejected": [SYSTEM, USER, FIVE]}, "begin with no common prompt"),
         ("preference", {"prompt": [USER, FOUR], "chosen": [FOUR], "rejected": [FIVE]}, "nothing is asked"),
         ("preference", {"prompt": [USER], "chosen": [FOUR, USER], "rejected": [FIVE]}, "does not end with"),

@@ -25,7 +25,7 @@ EXEMPT = {
     "llmrl/plan.py": "only tells what to expect",
     "llmrl/guards.py": "only stops a run",
     "llmrl/interruption.py": "only stops a run",
-    "llmrl/launch.py": "the number of processes is tracked as a parameter",
+    "llmrl/launch.py": "the number of processes stands in the stage's command, which DVC tracks",
     "llmrl/locks.py": "only has a run wait, or refuses it",
     "llmrl/progress.py": "only shows",
     "llmrl/repository.py": "only looks up what git and DVC know",

@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import resource
 import struct
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import pytest
 from clone import micro_clone
 from no_network import NoNetwork
 
-from llmrl import checks, data, prepare, progress, sections, splits
+from llmrl import checks, data, pin, prepare, progress, sections, splits
 
 COMMIT = "e235e846458bff3398a88aed812347f7f0756520"
 OLDER = "066c50a88d4e14cefc056e31111db2dba17f6c68"
@@ -328,6 +329,40 @@ def test_pin(hub, server, project, change):
     assert expected == (project / "params.yaml").read_text(encoding="utf-8")
     checks.check()
     assert "every source of the Hub has its commit" in hub("llmrl.pin").stdout
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", ""])
+def test_pin_at_the_end_of_the_file(hub, server, project, ending):
+    """A commit finds a line of its own also below the last, which may be without an end."""
+    server.repositories["models/Qwen/Qwen2.5-0.5B"] = hub_server.Repository({COMMIT: {}})
+    path = project / "params.yaml"
+    others = re.sub(r"(?m)^model:\n(  .*\n)+", "", path.read_text(encoding="utf-8"))
+    begun = f"{others}model:\n  source: Qwen/Qwen2.5-0.5B"
+    path.write_bytes(f"{begun}{ending}".encode())
+
+    done = hub("llmrl.pin")
+
+    assert (0, "") == (done.returncode, done.stderr)
+    end = ending or "\n"
+    assert f"{begun}{end}  revision: {COMMIT}{end}" == path.read_bytes().decode()
+
+
+def test_pinning_keeps_what_the_disk_refuses_to_replace(project):
+    """Where the disk refuses the new params.yaml, the former one is there, whole and alone; else its mode is kept."""
+    path = project / "params.yaml"
+    before, beside = path.read_bytes(), sorted(project.iterdir())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            pin.replace(path, before + b"# more\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (before, beside) == (path.read_bytes(), sorted(project.iterdir()))
+
+    path.chmod(0o640)
+    pin.replace(path, b"new")
+    assert (b"new", 0o640) == (path.read_bytes(), path.stat().st_mode & 0o777)
 
 
 def test_pin_without_a_network(hub, server, project, change):

@@ -254,6 +254,7 @@ DATA = {
     "semicolons": ("prompts", "a.csv", "prompt;solution\n1?;1\n", ["a.csv:2: the row has the columns prompt;solution", "needs prompt"]),
     "mixed formats": ("sft", "a.jsonl", ROWS + PAIRS, ["a.jsonl:41: the row has the columns prompt, chosen, rejected"]),
     "broken JSON": ("sft", "a.jsonl", ROWS + '\n{"prompt": "1?", }\n', ["a.jsonl:42: broken JSON: ", "at column 18"]),
+    "JSON with an endless integer": ("sft", "a.jsonl", ROWS + '{"prompt": ' + "1" * 4301 + "}\n", ["a.jsonl:41: broken JSON: an integer of more than 4,300 digits"]),
     "JSON that is no row": ("sft", "a.jsonl", ROWS + "[1]\n", ["a.jsonl:41: each line must be one JSON object"]),
     "one JSON list": ("sft", "a.jsonl", "[\n" + ROWS + "]", ["a.jsonl:1: broken JSON"]),
     "not UTF-8": ("sft", "a.jsonl", (ROWS + "caf\xe9\n").encode("latin-1"), ["a.jsonl:41: not UTF-8"]),
@@ -331,6 +332,15 @@ def cut(project):
     os.truncate(project / "models/base/model.safetensors", 1000)
 
 
+def cut_index(project):
+    """The list of the base model's weights cut short."""
+    (project / "models/base/model.safetensors.index.json").write_text('{"weight_map": {"model.no', encoding="utf-8")
+
+
+def empty_index(project):
+    (project / "models/base/model.safetensors.index.json").write_text("{}", encoding="utf-8")
+
+
 def own_code(project):
     """A base model that brings its own code."""
     path = project / "models/base/config.json"
@@ -353,6 +363,8 @@ MODELS = {
     "a reward model for a policy": ({"sft.init": "models/judge"}, classifier, "sft", ["params.yaml: sft.init: models/judge holds a Qwen2ForSequenceClassification", "…ForCausalLM is needed here"]),
     "a policy for a reward model": ({"grpo.init": "models/base", "grpo.reward_model": "models/base"}, nothing, "grpo", ["params.yaml: grpo.reward_model: models/base holds a Qwen2ForCausalLM", "…ForSequenceClassification is needed"]),
     "weights cut short": ({}, cut, "sft", ["models/base/model.safetensors is missing or not whole", "`dvc checkout models/base`"]),
+    "an index cut short": ({}, cut_index, "sft", ["models/base/model.safetensors.index.json is missing or not whole", "`dvc checkout models/base`"]),
+    "an index of nothing": ({}, empty_index, "sft", ["models/base/model.safetensors.index.json is missing or not whole"]),
     "weights that are a pickle": ({}, no_weights, "sft", ["models/base has no weights (*.safetensors)"]),
     "a model with code of its own": ({}, own_code, "sft", ["models/base brings its own code", "which is never run"]),
     "a precision the chip lacks": ({"train.precision": "fp16"}, nothing, "sft", ["params.yaml: precision: fp16 is not to be had on CPU", "auto gives fp32"]),

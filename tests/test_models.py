@@ -108,6 +108,24 @@ def no_weights(source: Path) -> None:
     (source / "model.safetensors").unlink()
 
 
+def no_tokenizer(source: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (source / name).unlink()
+
+
+def no_words(source: Path) -> None:
+    (source / "tokenizer.json").unlink()
+
+
+def cut_tokenizer(source: Path) -> None:
+    (source / "tokenizer.json").write_text((source / "tokenizer.json").read_text()[:100])
+
+
+def no_tokenizer_of_another_kind(source: Path) -> None:
+    no_tokenizer(source)
+    edit(source / "config.json", model_type="llama")
+
+
 def no_config(source: Path) -> None:
     (source / "config.json").unlink()
 
@@ -122,6 +140,10 @@ def no_config(source: Path) -> None:
         (too_few_embeddings, "more than the model's 100"),
         (wrong_kind, "a model …ForCausalLM is needed"),
         (no_weights, "has no weights"),
+        (no_tokenizer, "has no whole tokenizer .it has special tokens alone.: tokenizer.json and"),
+        (no_words, "has no whole tokenizer .it has special tokens alone."),
+        (cut_tokenizer, "has no whole tokenizer .Expecting value: line"),
+        (no_tokenizer_of_another_kind, "has no whole tokenizer"),
         (no_config, "is not a model's folder"),
     ],
     ids=lambda value: getattr(value, "__name__", None),

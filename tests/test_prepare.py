@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrl import data, params, prepare, sections
+from llmrl.errors import reported
 
 QUESTIONS = [f"{number} + 1?" for number in range(60)]
 
@@ -152,6 +153,23 @@ def test_more_rows_of_a_file_keep_the_old_ones(raw):
     save(raw / "sft/a.jsonl", rows)
     many = prepared("sft")
     assert few[:2] == (many[0][: len(few[0])], many[1][: len(few[1])])
+
+
+def test_a_cell_may_be_long(raw):
+    """A CSV file's cell holds a whole document, of more than the 128 KiB that Python allows by itself."""
+    rows = [{"prompt": question, "completion": "word " * 30_000} for question in QUESTIONS]
+    save(raw / "sft/a.csv", rows)
+    train, held_out, _ = prepared("sft")
+    assert {rows[0]["completion"]} == {row["messages"][1]["content"] for row in train + held_out}
+
+
+def test_a_full_disk_is_said(capsys):
+    """Where the rows that were seen find no room, that is said without a traceback."""
+    seen = prepare.Seen()
+    seen.table.execute("PRAGMA max_page_count = 4")
+    with pytest.raises(SystemExit, match="2"), reported():
+        all(seen.add({"prompt": number}) for number in range(10_000))
+    assert "temporary file (TMPDIR puts these elsewhere): no space is left on the disk" in capsys.readouterr().err
 
 
 def test_limits_bound_each_side(raw, change):

@@ -1,12 +1,20 @@
-"""README.md against the repository: what it names exists. Its commands are run by test_pipeline.py."""
+"""README.md against the repository: what it names exists, and what it says of two mistakes is said.
+
+Of its commands, the `dvc` ones under "Every day" are run by test_pipeline.py.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from llmrl import checks
+from llmrl.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -51,6 +59,39 @@ def test_tree() -> None:
 def test_links(path: str) -> None:
     """A link within the repository leads somewhere."""
     assert (ROOT / path).exists()
+
+
+def test_the_mistakes_it_shows(project: Path, change) -> None:
+    """The settings check says of the two mistakes what README shows."""
+    change("train.lr", '"1e-3"')
+    settings = (project / "params.yaml").read_text(encoding="utf-8")
+    (project / "params.yaml").write_text(settings.replace(" num_generations:", " num_generation:"), encoding="utf-8")
+    with pytest.raises(InputError) as refused:
+        checks.check()
+
+    assert re.findall(r"^params\.yaml:\d+: .*", README, re.MULTILINE) == str(refused.value).splitlines()
+
+
+def test_a_path_with_a_space(tmp_path: Path) -> None:
+    """`make` sets the environment up in a folder whose name has a space; one that shall lie in such is refused."""
+    folder = tmp_path / "my project"
+    folder.mkdir()
+    (folder / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    (folder / "requirements.lock").touch()  # of no packages
+    environment = {"PATH": os.defpath, "PYTHON": sys.executable}
+    subprocess.run(["make", "setup"], cwd=folder, env=environment, check=True)
+    refused = subprocess.run(
+        ["make", "VENV=another place", "setup"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (folder / ".venv/bin/python").exists()
+    assert (folder / ".venv/.ready").exists()
+    assert "VENV=another place: must be a path without spaces" in refused.stderr
 
 
 def test_lines_fit() -> None:

@@ -4,15 +4,33 @@ import subprocess
 import sys
 import unicodedata
 import warnings
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 from llmrl import arithmetic, checks, data, tiny
 
 SHIPPED = Path(__file__).parents[1] / tiny.FOLDER
+
+
+def loaded(folder: Path) -> Qwen2ForCausalLM:
+    """A model, in the precision in which it was trained."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+
+
+@torch.no_grad()
+def loss_of_each(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> float:
+    """The mean next-token loss of texts, each given to the model alone."""
+    total = tokens = 0
+    for text in texts:
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
+        total += model(input_ids=ids, labels=ids).loss.item() * (ids.numel() - 1)
+        tokens += ids.numel() - 1
+    return total / tokens
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +62,24 @@ def test_the_book_has_no_held_out_question() -> None:
     """What the default experiment holds out is the same split by which the book of exercises leaves questions out."""
     settings = checks.check(SHIPPED.parents[1] / "params.yaml")["data"]
     assert tiny.SPLIT == (settings["salt"], settings["eval_share"])
-    book = "".join(islice(tiny.plain_texts(tiny.SEED), 20_000))
+    book = "".join(islice(tiny.plain_texts(tiny.SEED), tiny.STEPS * tiny.BATCH))
     questions = [row["prompt"][0]["content"] for row in islice(arithmetic.prompts(1), 5000)]
     held_out = [q for q in questions if data.held_out({"prompt": [{"role": "user", "content": q}]}, *tiny.SPLIT)]
     assert [] == [question for question in held_out if question in book]
     assert any(question in book for question in questions)
+
+
+def test_two_texts_in_a_row_do_not_see_each_other(tokenizer: PreTrainedTokenizerBase) -> None:
+    """A batch has the loss of its texts alone, and without the positions that keep them apart it has not."""
+    model = loaded(SHIPPED)
+    batch = next(tiny.batches(tokenizer))
+    alone = loss_of_each(model, tokenizer, islice(tiny.plain_texts(tiny.SEED), tiny.BATCH))
+    with torch.no_grad():
+        together = model(**batch, use_cache=False).loss.item()
+        mixed = model(**{**batch, "position_ids": None}, use_cache=False).loss.item()
+    assert tiny.BATCH // 2 == len(batch["input_ids"])
+    assert pytest.approx(alone, abs=1e-5) == together
+    assert pytest.approx(alone, abs=1e-2) != mixed
 
 
 def test_each_digit_is_a_token(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -94,8 +125,10 @@ def test_importing_the_recipe_is_cheap() -> None:
 
 
 @pytest.mark.parametrize("steps", [3, pytest.param(tiny.STEPS, marks=pytest.mark.slow)])
-def test_recipe_repeats_itself(tmp_path: Path, steps: int) -> None:
-    """Two runs of the recipe, each in its own process, write the same files with the same bytes."""
+def test_recipe_repeats_itself(tmp_path: Path, tokenizer: PreTrainedTokenizerBase, steps: int) -> None:
+    """Two runs of the recipe, each in its own process, write the same files with the same bytes; with all its steps
+    these are what is shipped, but for what another processor's last bits grow to.
+    """
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         code = f"from pathlib import Path; from llmrl import tiny; tiny.make(Path({str(folder)!r}), {steps})"
@@ -103,3 +136,10 @@ def test_recipe_repeats_itself(tmp_path: Path, steps: int) -> None:
     one, two = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
     assert set(one) == {path.name for path in SHIPPED.iterdir()}
     assert one == two
+    for name in ("tokenizer.json", "chat_template.jinja"):
+        assert one[name] == (SHIPPED / name).read_bytes()
+    if steps == tiny.STEPS:
+        texts = list(islice(tiny.plain_texts(tiny.SEED + 1), 500))
+        made, kept = (loss_of_each(loaded(folder), tokenizer, texts) for folder in (folders[0], SHIPPED))
+        print(f"loss of what is made {made:.4f}, of what is shipped {kept:.4f}")
+        assert pytest.approx(made, abs=0.02) == kept
