@@ -307,7 +307,7 @@ def test_a_few_steps(
         settings.trl["generation_kwargs"] = {"suppress_tokens": unlearned}
     rows, held_out, _ = data.load(Path(script.data), tokenizer, None)
     machine = hardware.detect("fp32", "auto", 1, None)
-    trainer = script.trainer(training.Run(settings, machine, tokenizer, rows, held_out, tmp_path), str(made))
+    trainer = script.trainer(training.Run(settings, machine, tokenizer, rows, held_out, tmp_path, "run"), str(made))
     before = {name: weights.detach().clone() for name, weights in trainer.model.named_parameters()}
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

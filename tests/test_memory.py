@@ -121,7 +121,7 @@ def test_bytes_of_weights_gradients_and_states(tmp_path: Path, optim: str, lora:
     chosen = settings("sft", own={"lora": lora, "batch": 2, "micro_batch": 1}, optim=optim)
     stage = memory.Stage(Shape.of(TINY), chosen, "fp32")
     rows = datasets.Dataset.from_list([{"input_ids": [5, 6, 7, 8], "labels": [5, 6, 7, 8]}] * 4)
-    run = training.Run(chosen, Hardware("cpu", "CPU", "fp32"), None, rows, rows, tmp_path)
+    run = training.Run(chosen, Hardware("cpu", "CPU", "fp32"), None, rows, rows, tmp_path, "run")
     seen = {}
 
     class Look(transformers.TrainerCallback):
@@ -287,7 +287,7 @@ def whole_training(folder: Path, stage: str, lora: dict | None, precision: str, 
         "dpo": {"prompt": "1 + 2 = ", "chosen": "1 + 2 = 3. " * 50, "rejected": "3" * 500},  # cut at max_length
     }[stage]
     rows = datasets.Dataset.from_list([row] * 8)
-    run = training.Run(chosen, Hardware("cpu", "CPU", precision), None, rows, rows, folder)
+    run = training.Run(chosen, Hardware("cpu", "CPU", precision), None, rows, rows, folder, "run")
     auto.from_config(config(values), dtype=torch.float32).save_pretrained(folder / "model")
     reference = run.loading.load(auto, str(folder / "model")) if stage == "dpo" and not lora else None
     trainer = kind(
@@ -328,7 +328,7 @@ def test_generating_and_judging(tmp_path: Path, precision: str) -> None:
     chosen = settings("grpo", own, **options)
     tokenizer = models.load_tokenizer(str(ROOT / "models/tiny"))
     rows = datasets.Dataset.from_list([{"prompt": "7" * 16}] * 16)
-    run = training.Run(chosen, Hardware("cpu", "CPU", precision), None, rows, rows, tmp_path)
+    run = training.Run(chosen, Hardware("cpu", "CPU", precision), None, rows, rows, tmp_path, "run")
     judge = transformers.AutoModelForSequenceClassification.from_config(config(values), dtype=torch.float32)
     judge.config.use_cache = False  # as the stage that made it saved it
     trainer = trl.GRPOTrainer(

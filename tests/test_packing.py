@@ -49,7 +49,7 @@ def trainer(folder: Path, attention: str | None, **options: Any) -> Any:
     own = {"attn_implementation": attention, "batch": 8, "micro_batch": 8}
     chosen = settings("sft", own, **{"max_length": 96, "per_device_eval_batch_size": 8} | options)
     tokenizer = models.load_tokenizer(str(folder))
-    run = training.Run(chosen, Hardware("cpu", "CPU", "fp32"), tokenizer, table, table, folder.parent / "run")
+    run = training.Run(chosen, Hardware("cpu", "CPU", "fp32"), tokenizer, table, table, folder.parent / "run", "run")
     return sft.trainer(run, str(folder))
 
 

@@ -28,7 +28,7 @@ def test_every_trainer_has_its_configuration(profile: str, stage: str, tmp_path:
     settings = params.stage(stage, ROOT / f"profiles/{profile}.yaml")
     machine = hardware.Hardware("cpu", "CPU", "fp32")
     nothing = trl  # neither tokenizer nor rows matter to a configuration
-    run = training.Run(settings, machine, nothing, nothing, nothing, tmp_path)
+    run = training.Run(settings, machine, nothing, nothing, nothing, tmp_path, "run")
     configs = {"sft": trl.SFTConfig, "reward": trl.RewardConfig, "dpo": trl.DPOConfig, "grpo": trl.GRPOConfig}
     made = configs[stage](**run.arguments)
 

@@ -72,7 +72,7 @@ def test_it_is_held_where_it_is_asked(tmp_path: Path, precomputed: bool, trained
     row = {"prompt": [{"role": "user", "content": "1+1?"}]}
     row |= {side: [{"role": "assistant", "content": side}] for side in ("chosen", "rejected")}
     rows = datasets.Dataset.from_list([row] * 2)
-    run = training.Run(chosen, Hardware("cpu", "CPU", "fp32"), models.load_tokenizer(TINY), rows, rows, tmp_path)
+    run = training.Run(chosen, Hardware("cpu", "CPU", "fp32"), models.load_tokenizer(TINY), rows, rows, tmp_path, "run")
     init = TINY
     if trained:
         init = str(shutil.copytree(TINY, tmp_path / "dpo"))
