@@ -8,7 +8,7 @@ metrics.jsonl     every figure of every logged step, with time and memory
 prompts.parquet   GRPO with a pass_rate: the answers that each prompt was judged by
 answers_*.parquet every answer to the held-out prompts
 completions/      GRPO: the completions of each logged step with each reward
-after/            the folder of a trainer that only measures; GRPO: the completions of its evaluation
+before/, after/   the folders of trainers that only measure; GRPO: the completions of their evaluation
 events.out.…      TensorBoard
 """
 

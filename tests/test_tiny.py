@@ -1,5 +1,6 @@
 """The built-in model: what is shipped loads, fits and speaks the chat format, and its recipe repeats itself."""
 
+import re
 import subprocess
 import sys
 import unicodedata
@@ -80,6 +81,19 @@ def test_two_texts_in_a_row_do_not_see_each_other(tokenizer: PreTrainedTokenizer
     assert tiny.BATCH // 2 == len(batch["input_ids"])
     assert pytest.approx(alone, abs=1e-5) == together
     assert pytest.approx(alone, abs=1e-2) != mixed
+
+
+def test_it_can_calculate_in_plain_text() -> None:
+    """Asked as in the book, greedily, it answers held-out questions right: that is not what the stages teach."""
+    model, tokenizer = loaded(SHIPPED), AutoTokenizer.from_pretrained(SHIPPED, padding_side="left")
+    prompts = (row | {"question": row["prompt"][0]["content"]} for row in arithmetic.prompts(1))
+    rows = list(islice((row for row in prompts if data.held_out({"prompt": row["prompt"]}, *tiny.SPLIT)), 500))
+    asked = tokenizer([f"{row['question']}\nSolution:" for row in rows], return_tensors="pt", padding=True)
+    written = model.generate(**asked, max_new_tokens=40, do_sample=False)[:, asked["input_ids"].shape[1] :]
+    results = [re.findall(r"\d+", text.partition("\n")[0]) for text in tokenizer.batch_decode(written)]
+    right = sum(numbers[-1:] == [row["solution"]] for numbers, row in zip(results, rows, strict=True))
+    print(f"{right} of {len(rows)}")
+    assert 0.95 * len(rows) < right
 
 
 def test_each_digit_is_a_token(tokenizer: PreTrainedTokenizerBase) -> None:
