@@ -83,7 +83,7 @@ def restart(folder: Path) -> float:
     """Seconds from the start of a run that continues to the first step it logs."""
     settings(folder, 8, 3)
     first = start(folder)
-    while not list(folder.glob(".llmrl/checkpoints/sft/*/step-3")):
+    while not list(folder.glob(".llmrl/checkpoints/sft/*/*/step-3")):
         time.sleep(0.1)
     first.kill()
     first.wait()

@@ -1,4 +1,4 @@
-"""Where a run resumes from: .llmrl/checkpoints/<stage>/<key>/ of the main repository.
+"""Where a run resumes from: .llmrl/checkpoints/<stage>/<key>/<device>/ of the main repository.
 
     step-40/     a checkpoint of TRL's trainer, and what it leaves out (resume.json)
     judged/      grpo: how well the policy it starts from answers each prompt (difficulty.py)
@@ -6,7 +6,8 @@
     unfinished/  where these are written; nothing in it counts
 
 The key is a digest of all that decides the stage's bytes, so that no other experiment picks a checkpoint up, and the
-same one does, in whichever checkout. A folder is synced to disk before it takes its name: it is whole or not there.
+same one does, in whichever checkout; another device has its own. A folder is synced to disk before it takes its name:
+it is whole or not there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -43,14 +45,16 @@ def place(stage: str, made_by: dict[str, Any]) -> Path:
     return all_of_them() / stage / key[:16]
 
 
-def progress(folder: Path) -> str:
-    """How the next run will go on from what there is, in words."""
-    store = Store(folder, "")
+def progress(place: Path) -> str:
+    """How the next run will go on from what the last one left, in words."""
     command = "`dvc repro`" if repository.root() == Path.cwd() else "the same `dvc exp run`"
-    if store.trained.exists():
-        return f"{command} goes on with the trained model"
-    last = store.steps()[-1:]
-    return f"{command} goes on from step {number(last[0])}" if last else f"{command} begins this stage anew"
+    for folder in sorted(place.glob("*/"), key=last_change)[-1:]:
+        store = Store(place, folder.name)
+        if store.trained.exists():
+            return f"{command} goes on with the trained model"
+        for step in store.steps()[-1:]:
+            return f"{command} goes on from step {number(step)}"
+    return f"{command} begins this stage anew"
 
 
 def number(step: Path) -> int:
@@ -61,8 +65,12 @@ def number(step: Path) -> int:
 class Store:
     """The checkpoints of one stage of one experiment on one kind of device, which decides the last bits."""
 
-    folder: Path
+    place: Path
     device: str
+
+    @property
+    def folder(self) -> Path:
+        return self.place / re.sub(r"[^\w.-]+", "-", self.device)
 
     @property
     def unfinished(self) -> Path:
@@ -73,17 +81,17 @@ class Store:
         return self.folder / "trained"
 
     def open(self) -> None:
-        """Make room for what is to come: clear what an earlier process left unfinished, and what cannot be used."""
+        """Make room for what is to come: clear what an earlier process left unfinished, and what is damaged."""
         shutil.rmtree(self.unfinished, ignore_errors=True)
         self.unfinished.mkdir(parents=True)
         for kept in (*self.steps(), self.trained):
-            if not self.usable(kept):
+            if not usable(kept):
                 self.drop(kept)
 
     def keep(self, written: Path, name: str, state: dict[str, Any]) -> Path:
         """Give a folder of `unfinished` its name, with `state` in it, once all of it is on the disk."""
         sizes = {str(file.relative_to(written)): file.stat().st_size for file in files(written)}
-        text = json.dumps(state | {"device": self.device, "files": sizes})
+        text = json.dumps(state | {"files": sizes})
         (written / STATE).write_text(text, encoding="utf-8")
         for path in (*files(written), *(path for path in written.rglob("*") if path.is_dir()), written):
             sync(path)
@@ -106,21 +114,21 @@ class Store:
         return sorted(self.folder.glob("step-*"), key=number)
 
     def newest(self) -> Path | None:
-        """The last checkpoint that is as it was written, on this kind of device."""
-        return next((path for path in reversed(self.steps()) if self.usable(path)), None)
-
-    def usable(self, kept: Path) -> bool:
-        """Whether a folder was written on this kind of device and nobody has touched it since."""
-        if not (kept / STATE).exists():
-            return False
-        known = state(kept)
-        sizes = {str(file.relative_to(kept)): file.stat().st_size for file in files(kept) if file.name != STATE}
-        return known["device"] == self.device and known["files"] == sizes
+        """The last checkpoint that is as it was written."""
+        return next((path for path in reversed(self.steps()) if usable(path)), None)
 
     def limit(self, count: int) -> None:
         """Keep the newest `count` checkpoints."""
         for old in self.steps()[: -count or None]:
             self.drop(old)
+
+
+def usable(kept: Path) -> bool:
+    """Whether a folder is as it was written."""
+    if not (kept / STATE).exists():
+        return False
+    sizes = {str(file.relative_to(kept)): file.stat().st_size for file in files(kept) if file.name != STATE}
+    return state(kept)["files"] == sizes
 
 
 def state(kept: Path) -> dict[str, Any]:
@@ -131,61 +139,65 @@ def state(kept: Path) -> dict[str, Any]:
 def clean() -> None:
     """Remove what is not needed: what DVC has recorded, and all but the last few abandoned experiments."""
     left = 0
-    for folder in sorted(all_of_them().glob("*/*/"), key=last_change, reverse=True):
+    for place in sorted(all_of_them().glob("*/*/"), key=last_change, reverse=True):
         left += 1
-        if left > ABANDONED or is_recorded(folder):
-            left -= remove(folder)
+        if left > ABANDONED or is_recorded(place):
+            left -= remove(place)
 
 
 def last_change(folder: Path) -> float:
-    """When a name in it came or went; long ago where another process has just removed it."""
+    """When a name in it, or in a folder of it, came or went; long ago where another process has just removed it."""
     try:
-        return folder.stat().st_mtime
+        return max(path.stat().st_mtime for path in (folder, *folder.glob("*/")))
     except FileNotFoundError:
         return 0.0
 
 
-def is_recorded(folder: Path) -> bool:
+def is_recorded(place: Path) -> bool:
     """Whether DVC knows what the stage made and can bring it back, so that it needs no checkpoint any more.
 
     DVC's run cache is asked, which has a stage just before dvc.lock does: a dvc.lock may go with its temporary checkout
     in the same moment. And DVC's cache, as it records also what it has failed to put there.
     """
     try:
-        product = state(folder / "trained")["product"]
+        products = [state(trained)["product"] for trained in place.glob("*/trained")]
     except FileNotFoundError:
+        return False
+    if not products:
         return False
     from dvc.repo import Repo  # its import costs a quarter of a second, and few stages need it
     from dvc_data.hashfile import check, load
     from dvc_data.hashfile.hash_info import HashInfo
 
-    with Repo(str(folder.parents[3])) as repo:
+    with Repo(str(place.parents[3])) as repo:
         runs = (path for path in Path(repo.stage_cache.cache_dir).glob("*/*/*") if path.is_file())
         try:
-            if not any(product.encode() in path.read_bytes() for path in runs):
+            recorded = b"".join(path.read_bytes() for path in runs)
+            made = next((product for product in products if product.encode() in recorded), None)
+            if made is None:
                 return False
-            check(repo.cache.local, load(repo.cache.local, HashInfo("md5", product)), check_hash=False)
+            check(repo.cache.local, load(repo.cache.local, HashInfo("md5", made)), check_hash=False)
         except FileNotFoundError:
             return False
     return True
 
 
-def remove(folder: Path) -> bool:
+def remove(place: Path) -> bool:
     """Remove an experiment's checkpoints, unless a process works on them."""
     try:
-        with locks.held(locks.of(folder), {}):
-            if folder.exists():  # or another process has removed it meanwhile
-                shutil.rmtree(folder)
+        with locks.held(locks.of(place), {}):
+            if place.exists():  # or another process has removed it meanwhile
+                shutil.rmtree(place)
             return True
     except locks.TakenError:
         return False
 
 
-def clean_when_recorded(folder: Path, pid: int) -> None:
+def clean_when_recorded(place: Path, pid: int) -> None:
     """Start a process that outlives this one: it removes the checkpoints once the DVC process `pid` has recorded the
     stage. Where DVC fails to, they stay.
     """
-    command = (sys.executable, "-m", "llmrl.checkpoints", str(folder), str(pid))
+    command = (sys.executable, "-m", "llmrl.checkpoints", str(place), str(pid))
     subprocess.run(
         ("sh", "-c", '"$@" &', "sh", *command),  # the shell ends at once: this process has no child to wait for
         check=False,
@@ -196,13 +208,13 @@ def clean_when_recorded(folder: Path, pid: int) -> None:
     )
 
 
-def wait(folder: Path, pid: int) -> None:
-    """Remove the folder once it is recorded; give up when the DVC process has ended."""
-    os.chdir(folder.parents[3])  # a temporary checkout may be removed first
+def wait(place: Path, pid: int) -> None:
+    """Remove an experiment's checkpoints once it is recorded; give up when the DVC process has ended."""
+    os.chdir(place.parents[3])  # a temporary checkout may be removed first
     removed = False
     while not removed:
         alive = is_alive(pid)  # asked first: what DVC recorded just before it ended is still seen
-        removed = is_recorded(folder) and remove(folder)
+        removed = is_recorded(place) and remove(place)
         if not alive:
             return
         time.sleep(POLL)

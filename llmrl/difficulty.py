@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrl import answers, launch
+from llmrl import answers, checkpoints, launch
 from llmrl.errors import InputError
 
 if TYPE_CHECKING:
     from trl import GRPOTrainer
 
-    from llmrl.checkpoints import Store
     from llmrl.runs import Folder
     from llmrl.training import Run
 
 TABLE = "prompts.parquet"
 
 
-def choose(trainer: GRPOTrainer, run: Run, store: Store, folder: Folder) -> dict[str, int]:
+def choose(trainer: GRPOTrainer, run: Run, store: checkpoints.Store, folder: Folder) -> dict[str, int]:
     """Have the trainer train on the prompts within grpo.pass_rate alone, and count these and the others.
 
     How they were judged is kept with the checkpoints, so that a run that goes on need not judge again. Raises
@@ -41,7 +40,7 @@ def choose(trainer: GRPOTrainer, run: Run, store: Store, folder: Folder) -> dict
     if own.pass_rate is None:
         return {}
     kept = store.folder / "judged"
-    if launch.first() and not store.usable(kept):
+    if launch.first() and not checkpoints.usable(kept):
         with folder.phase("judging prompts"):
             written = store.unfinished / kept.name
             written.mkdir()

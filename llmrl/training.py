@@ -179,7 +179,7 @@ def run_stage(
         store.open()
     launch.wait()
     work = Work(stage, run, figures, folder, store, stop)
-    if not store.usable(store.trained):
+    if not checkpoints.usable(store.trained):
         work.train(made_by | {"device": run.hardware.kind})
     work.finish()
     if launch.first() and (dvc := interruption.dvc()) is not None:

@@ -65,7 +65,7 @@ class Clone:
         """Start a stage, and kill it when it has written the checkpoint of a step."""
         command = (sys.executable, "-m", f"stages.{stage}")
         process = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=subprocess.DEVNULL)
-        while process.poll() is None and not list(self.folder.glob(f".llmrl/checkpoints/{stage}/*/step-{step}")):
+        while process.poll() is None and not list(self.folder.glob(f".llmrl/checkpoints/{stage}/*/*/step-{step}")):
             time.sleep(0.005)
         process.kill()
         assert process.wait() == -signal.SIGKILL, f"{stage} ended before"

@@ -54,10 +54,23 @@ def test_a_damaged_one_is_passed_over(store, damage):
 
 
 def test_another_device_begins_anew(store):
-    """Its last bits would differ."""
-    keep(store, 1)
+    """Its last bits would differ. What the first has left stays, and the run on either is told where it stands."""
+    keep(store, 400).rename(store.trained)
+    keep(store, 500)
+    for folder in (store.folder, *store.folder.iterdir()):
+        os.utime(folder, (0, 0))
+    other = checkpoints.Store(store.place, "NVIDIA H200, bf16; adamw_torch_fused, layers by liger")
+    other.open()
+    assert "`dvc repro` begins this stage anew" == checkpoints.progress(store.place)
+    for step in (10, 20):
+        keep(other, step)
+        other.limit(1)
 
-    assert checkpoints.Store(store.folder, "cuda").newest() is None
+    assert "step-20" == other.newest().name
+    assert "`dvc repro` goes on from step 20" == checkpoints.progress(store.place)
+    assert "step-500" == store.newest().name
+    assert not checkpoints.usable(other.trained)
+    assert checkpoints.usable(store.trained)
 
 
 def test_what_was_left_unfinished_is_cleared(store):
@@ -68,30 +81,18 @@ def test_what_was_left_unfinished_is_cleared(store):
     assert [] == list(store.unfinished.iterdir())
 
 
-@pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_one_that_cannot_be_used_takes_no_room(store, device):
-    """Of another device, or damaged: the run that begins anew keeps its own, and is said to go on from there."""
+def test_a_damaged_one_takes_no_room(store):
+    """The run that begins anew keeps its own, and is said to go on from there."""
     for step in (400, 500):
-        (keep(store, step) / "deep/weights").write_text("12345" if device == "cpu" else "1234")
-    anew = checkpoints.Store(store.folder, device)
-    anew.open()
-    assert "`dvc repro` begins this stage anew" == checkpoints.progress(anew.folder)
-    for step in (10, 20):
-        keep(anew, step)
-        anew.limit(1)
-
-    assert ["step-20"] == [path.name for path in anew.steps()]
-    assert "`dvc repro` goes on from step 20" == checkpoints.progress(anew.folder)
-
-
-def test_a_trained_model_of_another_device_is_not_gone_on_with(store):
-    """Nor said to be."""
-    keep(store, 1).rename(store.trained)
+        (keep(store, step) / "deep/weights").write_text("12345")
     store.open()
-    assert store.trained.exists()
-    checkpoints.Store(store.folder, "cuda").open()
+    assert "`dvc repro` begins this stage anew" == checkpoints.progress(store.place)
+    for step in (10, 20):
+        keep(store, step)
+        store.limit(1)
 
-    assert "`dvc repro` begins this stage anew" == checkpoints.progress(store.folder)
+    assert ["step-20"] == [path.name for path in store.steps()]
+    assert "`dvc repro` goes on from step 20" == checkpoints.progress(store.place)
 
 
 def test_only_the_last_are_kept(store):
@@ -115,30 +116,30 @@ def test_abandoned_experiments_are_bounded(store):
     folders = [checkpoints.place("dpo", {"settings": number}) for number in range(6)]
     for folder in folders:
         folder.mkdir(parents=True)
-    with locks.held(locks.of(store.folder), {}):
+    with locks.held(locks.of(store.place), {}):
         checkpoints.clean()
         left = list(checkpoints.all_of_them().glob("*/*/"))
 
-    assert store.folder in left
+    assert store.place in left
     assert checkpoints.ABANDONED + 1 >= len(left) >= checkpoints.ABANDONED
 
 
 def test_what_another_process_has_removed_is_gone(store):
     """Whoever comes second finds nothing, and nothing wrong."""
-    shutil.rmtree(store.folder)
+    shutil.rmtree(store.place)
 
-    assert 0 == checkpoints.last_change(store.folder)
-    assert not checkpoints.is_recorded(store.folder)
-    assert checkpoints.remove(store.folder)
+    assert 0 == checkpoints.last_change(store.place)
+    assert not checkpoints.is_recorded(store.place)
+    assert checkpoints.remove(store.place)
 
 
 def test_a_start_waits_while_its_checkpoints_are_removed(store):
     """It is not refused: nobody runs the same."""
     with ExitStack() as removing:
-        removing.enter_context(locks.held(locks.of(store.folder), {}))
+        removing.enter_context(locks.held(locks.of(store.place), {}))
         threading.Timer(0.2, removing.pop_all().close).start()
-        with locks.experiment(store.folder, "sft"):
-            assert os.getpid() == json.loads(locks.of(store.folder).read_text())["pid"]
+        with locks.experiment(store.place, "sft"):
+            assert os.getpid() == json.loads(locks.of(store.place).read_text())["pid"]
 
 
 def test_what_dvc_records_is_removed(store, monkeypatch):
@@ -155,16 +156,16 @@ def test_what_dvc_records_is_removed(store, monkeypatch):
     store.keep(written, "trained", {"product": repository.digest(written / "model")})
     with warnings.catch_warnings(record=True) as warned, subprocess.Popen(("sleep", "60")) as dvc:
         warnings.simplefilter("always")
-        checkpoints.clean_when_recorded(store.folder, dvc.pid)
+        checkpoints.clean_when_recorded(store.place, dvc.pid)
         assert [] == [str(warning.message) for warning in warned]
         assert store.trained.exists()
         subprocess.run(("dvc", "repro", "-q"), check=True)
         end = time.monotonic() + 30
-        while store.folder.exists() and time.monotonic() < end:
+        while store.place.exists() and time.monotonic() < end:
             time.sleep(0.05)
         dvc.kill()
 
-    assert not store.folder.exists()
+    assert not store.place.exists()
 
 
 @pytest.mark.parametrize("name", resume.ATTRIBUTES)

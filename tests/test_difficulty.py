@@ -105,7 +105,7 @@ def test_killed_it_goes_on_with_the_same_prompts(clone) -> None:
     shutil.rmtree(clone.folder / ".llmrl")
     process = subprocess.Popen(GRPO, cwd=clone.folder, env=clone.environment, stdout=subprocess.DEVNULL)
     end = time.monotonic() + 120
-    while not list(clone.folder.glob(f"{CHECKPOINTS}/*/step-*")) and time.monotonic() < end:
+    while not list(clone.folder.glob(f"{CHECKPOINTS}/*/*/step-*")) and time.monotonic() < end:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -148,7 +148,7 @@ def test_killed_it_ends_in_the_same_bytes(clone: Clone, stage: str, changes: dic
     undisturbed = {file.name: file.read_bytes() for file in folder.rglob("*.safetensors")}
     process = subprocess.Popen(command, cwd=clone.folder, env=clone.environment, stdout=subprocess.DEVNULL)
     end = time.monotonic() + 120
-    while not (found := list(clone.folder.glob(f".llmrl/checkpoints/{stage}/*/step-2"))) and time.monotonic() < end:
+    while not (found := list(clone.folder.glob(f".llmrl/checkpoints/{stage}/*/*/step-2"))) and time.monotonic() < end:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -175,7 +175,7 @@ def test_killed_it_ends_in_the_same_bytes(tormented, stage, victim, number):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    checkpoint = f".llmrl/checkpoints/{stage}/*/step-*"
+    checkpoint = f".llmrl/checkpoints/{stage}/*/*/step-*"
     until = time.monotonic() + 120
     while not any(clone.folder.glob(checkpoint)):
         assert time.monotonic() < until

@@ -83,7 +83,7 @@ def test_no_room_for_a_checkpoint(clone, ready, mount) -> None:
     """A checkpoint that finds no room stops the stage."""
     undo = mount(clone.folder / ".llmrl", "-t", "tmpfs", "-o", "size=2M", "tmpfs")
     refused(clone, "no space is left on the disk; free some", "`dvc repro` goes on")
-    assert not list((clone.folder / ".llmrl").glob("checkpoints/sft/*/step-*"))
+    assert not list((clone.folder / ".llmrl").glob("checkpoints/sft/*/*/step-*"))
     assert not (clone.folder / "models/sft").exists()
     undo()
     completes(clone, ready)
@@ -94,7 +94,7 @@ def test_no_room_for_the_second_checkpoint(clone, ready, mount) -> None:
     clone.params(run={"save_total_limit": 5})
     mount(clone.folder / ".llmrl", "-t", "tmpfs", "-o", "size=7M", "tmpfs")
     refused(clone, "no space is left on the disk")
-    assert ["step-3"] == [path.name for path in (clone.folder / ".llmrl").glob("checkpoints/sft/*/step-*")]
+    assert ["step-3"] == [path.name for path in (clone.folder / ".llmrl").glob("checkpoints/sft/*/*/step-*")]
     subprocess.run(("mount", "-o", "remount,size=90M", str(clone.folder / ".llmrl")), check=True)
     completes(clone, ready, "from step 3")
 
@@ -126,7 +126,7 @@ def test_dvc_finds_no_room(clone, ready, mount) -> None:
         clone.run("bash", "-c", "ls -la models dvc.lock .llmrl/*/*;df cache", check=False),
     )
     assert "ERROR" in said
-    assert list((clone.folder / ".llmrl").glob("checkpoints/sft/*/trained"))
+    assert list((clone.folder / ".llmrl").glob("checkpoints/sft/*/*/trained"))
     clone.run("dvc", "config", "--local", "--unset", "cache.dir")
     completes(clone, ready, "the model is trained")
     end = time.monotonic() + 20

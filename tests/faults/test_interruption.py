@@ -18,7 +18,7 @@ from kills import long_enough, trainers
 
 from llmrl import interruption, locks
 
-CHECKPOINTS = ".llmrl/checkpoints/sft/*/"
+CHECKPOINTS = ".llmrl/checkpoints/sft/*/*/"
 
 
 @pytest.fixture(scope="module")
