@@ -52,7 +52,7 @@ def main(name: str) -> None:
     """Train one stage of the clone, but for its figures and its product."""
     stage, settings = importlib.import_module(f"stages.{name}").STAGE, params.stage(name)
     with tempfile.TemporaryDirectory() as folder:
-        run, _ = training.prepared(stage, settings, SimpleNamespace(path=Path(folder)))
+        run, _ = training.prepared(stage, settings, SimpleNamespace(id="run", path=Path(folder)))
         look = Look()
         work = training.Work(stage, replace(run, callbacks=[look]), None, None, None, None)
         trainer = work.trainer(work.run, settings.own.init)

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,14 @@ def clone(bitsandbytes: str, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone.params(train={"lora": LORA, "lr": 0.01})
     clone.run("dvc", "repro")
     return clone
+
+
+@pytest.fixture
+def unchanged(clone: Clone) -> Iterator[Clone]:
+    """The clone, with its settings brought back afterwards."""
+    settings = (clone.folder / "params.yaml").read_bytes()
+    yield clone
+    (clone.folder / "params.yaml").write_bytes(settings)
 
 
 def load(stage: str, folder: Path, **options: object) -> transformers.PreTrainedModel:
@@ -123,12 +132,10 @@ def test_a_whole_training(bitsandbytes: str, tmp_path: Path, stage: str, precisi
 @pytest.mark.slow
 @pytest.mark.parametrize("lora", [None, {"rank": 64, "alpha": 64}, {"rank": 64, "alpha": 64, "load_in_4bit": True}])
 @pytest.mark.parametrize("optim", ["adamw_bnb_8bit", "paged_adamw_8bit"])
-def test_states_in_8_bit(clone: Clone, optim: str, lora: dict | None) -> None:
+def test_states_in_8_bit(unchanged: Clone, optim: str, lora: dict | None) -> None:
     """Weights, gradients and AdamW's states in 8 bit have the bytes of the formula, full and LoRA."""
-    settings = (clone.folder / "params.yaml").read_bytes()
-    clone.params(train={"lora": lora, "optim": optim})
-    found = held(clone, "sft")
-    (clone.folder / "params.yaml").write_bytes(settings)
+    unchanged.params(train={"lora": lora, "optim": optim})
+    found = held(unchanged, "sft")
 
     assert found["held"] == {name: found["expected"][name] for name in found["held"]}
 
@@ -137,18 +144,17 @@ def test_states_in_8_bit(clone: Clone, optim: str, lora: dict | None) -> None:
 @pytest.mark.parametrize(
     ("stage", "changes"), [("reward", {}), ("grpo", {}), ("sft", {"optim": "adamw_8bit", "lora": None})]
 )
-def test_killed_it_ends_in_the_same_bytes(clone: Clone, stage: str, changes: dict) -> None:
+def test_killed_it_ends_in_the_same_bytes(unchanged: Clone, stage: str, changes: dict) -> None:
     """The weights are put in 4 bit anew, the adapters go on from the checkpoint; so does an optimizer in 8 bit."""
-    settings = (clone.folder / "params.yaml").read_bytes()
-    clone.params(train=changes, run={"save_steps": 1})
-    command, folder = (sys.executable, "-m", f"stages.{stage}"), clone.folder / "models" / stage
+    unchanged.params(train=changes, run={"save_steps": 1})
+    command, folder = (sys.executable, "-m", f"stages.{stage}"), unchanged.folder / "models" / stage
     if changes:
-        clone.run(*command)
-        shutil.rmtree(clone.folder / ".llmrl")
+        unchanged.run(*command)
+        shutil.rmtree(unchanged.folder / ".llmrl")
     undisturbed = {file.name: file.read_bytes() for file in folder.rglob("*.safetensors")}
-    process = subprocess.Popen(command, cwd=clone.folder, env=clone.environment, stdout=subprocess.DEVNULL)
-    end = time.monotonic() + 120
-    while not (found := list(clone.folder.glob(f".llmrl/checkpoints/{stage}/*/*/step-2"))) and time.monotonic() < end:
+    process = subprocess.Popen(command, cwd=unchanged.folder, env=unchanged.environment, stdout=subprocess.DEVNULL)
+    checkpoint, end = f".llmrl/checkpoints/{stage}/*/*/step-2", time.monotonic() + 120
+    while not (found := list(unchanged.folder.glob(checkpoint))) and time.monotonic() < end:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -156,9 +162,8 @@ def test_killed_it_ends_in_the_same_bytes(clone: Clone, stage: str, changes: dic
     shutil.rmtree(folder)
 
     assert ["model.safetensors" if changes else "adapter_model.safetensors"] == weights
-    assert "from step 2" in clone.run(*command)
+    assert "from step 2" in unchanged.run(*command)
     assert undisturbed == {file.name: file.read_bytes() for file in folder.rglob("*.safetensors")}
-    (clone.folder / "params.yaml").write_bytes(settings)
 
 
 def test_optimizers_that_take_a_package_are_known() -> None:
