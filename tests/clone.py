@@ -62,7 +62,9 @@ class Clone:
         self.run("git", "clean", "-qfdx", *paths)
 
     def kill(self, stage: str, step: int) -> None:
-        """Start a stage, and kill it when it has written the checkpoint of a step."""
+        """Start a stage anew, and kill it when it has written the checkpoint of a step."""
+        # What a `dvc repro` has left is removed by a process that may be a second late.
+        shutil.rmtree(self.folder / ".llmrl/checkpoints" / stage, ignore_errors=True)
         command = (sys.executable, "-m", f"stages.{stage}")
         process = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=subprocess.DEVNULL)
         while process.poll() is None and not list(self.folder.glob(f".llmrl/checkpoints/{stage}/*/*/step-{step}")):
