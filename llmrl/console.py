@@ -79,12 +79,11 @@ class Progress(TrainerCallback):
 
     def __init__(self, terminal: Terminal, stage: str) -> None:
         self.terminal, self.stage = terminal, stage
-        self.loss = ""
+        self.loss = self.signal = ""
         self.bar = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
-            progress.TimeElapsedColumn(),
             progress.TextColumn("left"),
             progress.TimeRemainingColumn(),
             progress.TextColumn("{task.fields[loss]}  {task.fields[memory]}"),
@@ -106,16 +105,18 @@ class Progress(TrainerCallback):
         if logs and name in logs:
             self.loss = f"{name} {logs[name]:.3f}"
         if logs and "frac_reward_zero_std" in logs:
-            self.loss += f"  {1 - logs['frac_reward_zero_std']:.0%} of groups with signal"
+            self.signal = f"{1 - logs['frac_reward_zero_std']:.0%}"
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar.update(self.task, completed=state.global_step, loss=self.loss, memory=peak())
+        share = self.signal and f"  signal {self.signal}"  # short, as GRPO's line shall fit 80 columns
+        self.bar.update(self.task, completed=state.global_step, loss=self.loss + share, memory=peak())
         now = time.monotonic()
         if now - self.said >= LINE_EVERY or state.global_step == state.max_steps:
             self.said = now
             done = state.global_step - self.resumed
             left = (now - self.began) / done * (state.max_steps - state.global_step)
-            line = f"{self.stage} step {state.global_step}/{state.max_steps}  {self.loss}  {left:.0f} s left"
+            share = self.signal and f"  {self.signal} of groups with signal"
+            line = f"{self.stage} step {state.global_step}/{state.max_steps}  {self.loss}{share}  {left:.0f} s left"
             self.terminal.paper.print(f"{line}  {peak()}", soft_wrap=True)
             if not self.terminal.screen.is_terminal:
                 self.terminal.screen.print(f"{line}  {peak()}", soft_wrap=True)
@@ -171,8 +172,9 @@ def work(run: Run, trainer: Trainer, counts: dict[str, int], resumed: Path | Non
     return table
 
 
-def outcome(stage: str, before: dict[str, Any], during: dict[str, Any], after: dict[str, Any]) -> Table:
+def outcome(run: Run, before: dict[str, Any], during: dict[str, Any], after: dict[str, Any]) -> Table:
     """The held-out figures before and after training, and below them those of the training itself."""
+    stage, init = run.settings.stage, run.settings.own.init
     table = Table(
         "held out",
         "before",
@@ -185,7 +187,10 @@ def outcome(stage: str, before: dict[str, Any], during: dict[str, Any], after: d
     first, last = flat(before), flat(after)
     for name in last:
         table.add_row(name, *(f"{figures[name]:.4g}" if name in figures else "" for figures in (first, last)))
-    table.caption = "\n".join(f"while it trained: {name} {value:.4g}" for name, value in during.items())
+    captions = [f"while it trained: {name} {value:.4g}" for name, value in during.items()]
+    if last.keys() - first.keys():
+        captions.append(f"empty: measured when {init} was made, and not again")
+    table.caption = "\n".join(captions)
     table.caption_justify = "left"
     return table
 

@@ -145,8 +145,10 @@ class Side:
             self.waiting.clear()
 
 
-def prepare(name: str, out: Path) -> None:
-    """Write the data set into the folder `out`. Raises InputError where the source is not what it must be."""
+def prepare(name: str, out: Path) -> str:
+    """Write the data set into the folder `out`, and say in a sentence what it is. Raises InputError where the source is
+    not what it must be.
+    """
     settings, source = params.source(name)
     with ExitStack() as files:
         progress = files.enter_context(Progress(f"data/{name}"))
@@ -167,6 +169,9 @@ def prepare(name: str, out: Path) -> None:
     counts = {"read": read, "train": train.rows, "eval": held_out.rows, **unused}
     report = {"sources": [part.report() for part in parts], "rows": counts}
     (out / "source.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    dropped = sum((part.dropped for part in parts), Counter())
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(dropped.items())) or "none"
+    return f"{train.rows:,} rows to train on, {held_out.rows:,} held out, of {read:,} read; dropped: {reasons}"
 
 
 def split(parts: list[Rows], train: Side, held_out: Side) -> dict[str, int]:
@@ -206,9 +211,10 @@ def main(name: str) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        prepare(name, unfinished)
+        said = prepare(name, unfinished)
         shutil.rmtree(out, ignore_errors=True)
         unfinished.rename(out)
+        print(f"{out}: {said}")
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

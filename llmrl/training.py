@@ -179,7 +179,7 @@ def run_stage(
         store.open()
     launch.wait()
     work = Work(stage, run, figures, folder, store, stop)
-    if not checkpoints.usable(store.trained):
+    if not store.trained.exists():
         work.train(made_by | {"device": run.hardware.kind})
     work.finish()
     if launch.first() and (dvc := interruption.dvc()) is not None:
@@ -300,7 +300,7 @@ class Work:
         self.figures.write(kept["steps"], kept["before"], after)
         shutil.rmtree(out, ignore_errors=True)
         unfinished.rename(out)
-        self.folder.terminal.show(console.outcome(self.stage.name, kept["before"], self.figures.during(), after))
+        self.folder.terminal.show(console.outcome(self.run, kept["before"], self.figures.during(), after))
 
     def trainer(self, run: Run, init: str) -> Trainer:
         """TRL's trainer, without transformers' own printing of each log: the terminal has its progress bar."""
