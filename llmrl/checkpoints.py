@@ -84,8 +84,8 @@ class Store:
         """Make room for what is to come: clear what an earlier process left unfinished, and what is damaged."""
         shutil.rmtree(self.unfinished, ignore_errors=True)
         self.unfinished.mkdir(parents=True)
-        for kept in (*self.steps(), self.trained):
-            if not usable(kept):
+        for kept in [*self.folder.iterdir()]:
+            if kept != self.unfinished and not usable(kept):
                 self.drop(kept)
 
     def keep(self, written: Path, name: str, state: dict[str, Any]) -> Path:
@@ -114,8 +114,8 @@ class Store:
         return sorted(self.folder.glob("step-*"), key=number)
 
     def newest(self) -> Path | None:
-        """The last checkpoint that is as it was written."""
-        return next((path for path in reversed(self.steps()) if usable(path)), None)
+        """The last checkpoint, if there is one."""
+        return next(reversed(self.steps()), None)
 
     def limit(self, count: int) -> None:
         """Keep the newest `count` checkpoints."""

@@ -15,19 +15,20 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrl import answers, checkpoints, launch
+from llmrl import answers, launch
 from llmrl.errors import InputError
 
 if TYPE_CHECKING:
     from trl import GRPOTrainer
 
+    from llmrl.checkpoints import Store
     from llmrl.runs import Folder
     from llmrl.training import Run
 
 TABLE = "prompts.parquet"
 
 
-def choose(trainer: GRPOTrainer, run: Run, store: checkpoints.Store, folder: Folder) -> dict[str, int]:
+def choose(trainer: GRPOTrainer, run: Run, store: Store, folder: Folder) -> dict[str, int]:
     """Have the trainer train on the prompts within grpo.pass_rate alone, and count these and the others.
 
     How they were judged is kept with the checkpoints, so that a run that goes on need not judge again. Raises
@@ -40,7 +41,7 @@ def choose(trainer: GRPOTrainer, run: Run, store: checkpoints.Store, folder: Fol
     if own.pass_rate is None:
         return {}
     kept = store.folder / "judged"
-    if launch.first() and not checkpoints.usable(kept):
+    if launch.first() and not kept.exists():
         with folder.phase("judging prompts"):
             written = store.unfinished / kept.name
             written.mkdir()

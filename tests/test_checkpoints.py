@@ -49,6 +49,7 @@ def test_a_damaged_one_is_passed_over(store, damage):
     """The one before it is taken."""
     older = keep(store, 1)
     damage(keep(store, 2) / "deep/weights")
+    store.open()
 
     assert older == store.newest()
 
