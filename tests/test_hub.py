@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import termios
+from collections import Counter
 from pathlib import Path
 
 import hub_files
@@ -77,10 +78,24 @@ def hub(project, change, server, tmp_path_factory):
     return run
 
 
+def outcome(name):
+    """The line that a preparation ends with, by what source.json has counted."""
+    report = json.loads(Path(f"data/{name}/source.json").read_text(encoding="utf-8"))
+    rows = report["rows"]
+    counted = Counter()
+    for source in report["sources"]:
+        counted.update(source["rows"]["dropped"])
+    dropped = ", ".join(f"{counted[reason]:,} {reason}" for reason in sorted(counted)) or "none"
+    return (
+        f"data/{name}: {rows['train']:,} rows to train on, {rows['eval']:,} held out, of {rows['read']:,} read; "
+        f"dropped: {dropped}\n"
+    )
+
+
 def prepared(hub, name, **settings):
     """The rows of both sides, and the report."""
     done = hub("llmrl.prepare", name, **settings)
-    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+    assert (0, outcome(name), "") == (done.returncode, done.stdout, done.stderr)
     sides = (pq.read_table(f"data/{name}/{side}.parquet").to_pylist() for side in ("train", "eval"))
     return *sides, json.loads(Path(f"data/{name}/source.json").read_text(encoding="utf-8"))
 
@@ -449,7 +464,7 @@ def test_a_private_repository(hub, server, project):
         text=True,
         check=False,
     )
-    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+    assert (0, outcome("sft"), "") == (done.returncode, done.stdout, done.stderr)
     assert list((hub.home / "of-env/hub").glob("datasets--trl-lib--Capybara"))
     assert {None} == server.to_the_store
     written = [path for folder in (project, hub.home) for path in folder.rglob("*") if path.is_file()]
@@ -551,11 +566,11 @@ def test_a_log_shows_a_line_now_and_then(change, monkeypatch, capsys):
     change("data.sft.rows", "null")
     Path("data/raw/sft/a.jsonl").write_bytes(lines({"prompt": f"{n}?", "completion": "yes"} for n in range(5500)))
     prepare.main("sft")
-    assert "" == capsys.readouterr().out
+    assert outcome("sft") == capsys.readouterr().out
     monkeypatch.setattr(progress, "LINE_EVERY", 0)
     prepare.main("sft")
     expected = [f"data/sft: raw: {number},000 rows read" for number in range(1, 6)]
-    assert expected == capsys.readouterr().out.splitlines()
+    assert [*expected, outcome("sft").rstrip()] == capsys.readouterr().out.splitlines()
     monkeypatch.setattr(progress, "LINE_EVERY", 60)
     shown = progress.Progress("models/base")
     shown.said -= 59
@@ -577,7 +592,8 @@ def test_the_default_needs_no_network(project, tmp_path_factory):
         """The modules that matter which the code has loaded."""
         asked = f"import sys\n{code}\nprint(*{{'huggingface_hub', 'httpx', 'llmrl.hub'}} & set(sys.modules))"
         command = (sys.executable, "-c", asked)
-        return subprocess.check_output(command, cwd=project, env=guard.environment, text=True).split()
+        printed = subprocess.check_output(command, cwd=project, env=guard.environment, text=True)
+        return printed.splitlines()[-1].split()  # what the code itself prints stands above
 
     for name in sections.DATA_SETS:
         assert [] == run(f"from llmrl import prepare; prepare.main({name!r})")
