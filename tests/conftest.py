@@ -1,6 +1,7 @@
 """What the tests share: a copy of the project to work in."""
 
 import os
+import signal
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from llmrl import checks
 ROOT = Path(__file__).parents[1]
 # No test needs the Hub; read when its libraries are imported. Those of 4 bit and of S3 install from the package index.
 os.environ["HF_HUB_OFFLINE"] = "1"
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 
 
 @pytest.fixture
