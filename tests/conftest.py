@@ -1,8 +1,8 @@
 """What the tests share: a copy of the project to work in."""
 
 import os
-import signal
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
