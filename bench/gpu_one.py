@@ -6,25 +6,27 @@ its quick starts have it. Prints one line of JSON, also where memory was not eno
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
-from llmrl import console, memory, params
+from llmrl import console, data, hardware, memory, params
 from llmrl.errors import reported
 
 GIB = 2**30
 Peaks = dict[str, dict[str, float]]  # of moments, in GiB
 TRAINERS = {"sft": "SFT", "reward": "Reward", "dpo": "DPO", "grpo": "GRPO"}
+AROUND = ("judging prompts", "evaluating", "measuring", "answering")  # what a stage does beside its steps
 TASK = ("max_length", "max_completion_length")  # what is learned from, beside rows and rewards: not TRL's to choose
 
 
@@ -72,10 +74,9 @@ def expected(stage: memory.Stage | None) -> dict[str, float]:
     """The GiB that llmrl.memory expects at the same moments."""
     if stage is None:
         return {}
-    sizes = {name: sum(parts.values()) / GIB for name, parts in stage.moments().items()}
-    del sizes["measuring"]  # of what was saved, which is not done here
-    around = {name: round(sizes.pop(name), 4) for name in ("answering", "evaluating") if name in sizes}
-    return {"training": round(max(sizes.values()), 4)} | around
+    sizes = {name: round(sum(parts.values()) / GIB, 4) for name, parts in stage.moments().items()}
+    around = {name: sizes.pop(name) for name in AROUND if name in sizes}
+    return {"training": max(sizes.values())} | around
 
 
 def speed(trainer: transformers.Trainer, ends: list[float], untimed: int) -> dict[str, float]:
@@ -106,10 +107,11 @@ def train(trainer: transformers.Trainer, task: Task, found: Peaks) -> dict[str, 
 
 
 def ours(task: Task, found: Peaks, result: dict[str, Any]) -> None:
-    """The stage as `python -m stages.<stage>` has it; with `around`, also a batch of answers to held-out prompts
-    before training, and one of TRL's evaluation after, while the optimizer's states are there.
+    """The stage as `python -m stages.<stage>` has it; with `around`, also a batch of everything else: GRPO's prompts
+    judged, TRL's evaluation while the optimizer's states are there, and again of what is saved, with answers to
+    held-out prompts.
     """
-    from llmrl import answers, data, guards, runs, training
+    from llmrl import answers, difficulty, guards, models, runs, training
 
     stage: training.Stage = importlib.import_module(f"stages.{task.stage}").STAGE
     settings = params.stage(task.stage)
@@ -118,30 +120,38 @@ def ours(task: Task, found: Peaks, result: dict[str, Any]) -> None:
         result["expected"] = expected(run.memory)
         limit(task.cap)
         trainer = stage.trainer(run, settings.own.init)
+        models.keep_one_hook(trainer.model)
         trainer.add_callback(guards.Finite(trainer, stage.name))
-        if task.around and stage.measure:
-            protocol = settings.answers
-            prompts = data.read(Path(training.HELD_OUT_PROMPTS))["prompt"][: protocol.batch]
-            with moment("answering", found), answers.answering(trainer.model, protocol.seed):
-                answers.generate(
-                    trainer.model,
-                    run.tokenizer,
-                    prompts,
-                    protocol.batch,
-                    max_new_tokens=protocol.max_new_tokens,
-                    do_sample=False,
-                )
+        protocol = settings.answers
+        if task.around and settings.own.pass_rate:
+            some = run.train_rows.select(range(max(1, protocol.batch // settings.own.pass_samples)))
+            with moment("judging prompts", found):
+                difficulty.judged(trainer, replace(run, train_rows=some))
         result |= train(trainer, task, found)
-        if task.around:
-            with moment("evaluating", found):
-                trainer.evaluate()
+        if not task.around:
+            return
+        with moment("evaluating", found):
+            trainer.evaluate()
+        models.save(trainer.model, settings.own.init, folder.path / "model", {}, settings.lora)
+        del trainer
+        gc.collect()
+        with moment("measuring", found):
+            trainer = stage.trainer(training.evaluating(run, "after"), str(folder.path / "model"))
+            trainer.evaluate()
+        if stage.measure:
+            prompts = data.read(Path(training.HELD_OUT_PROMPTS))
+            some = prompts.select(range(max(1, protocol.batch // protocol.samples)))
+            with moment("answering", found):
+                answers.measure(trainer.model, run.tokenizer, some, protocol, run.hardware.answers)
 
 
 def theirs(task: Task, found: Peaks, result: dict[str, Any]) -> None:
     """TRL's trainer with its own defaults, by the model's path."""
     import trl
 
-    from llmrl import data, rewards
+    from llmrl import rewards
+
+    hardware.without_cudnn()
 
     settings = params.stage(task.stage)
     own, chosen = settings.own, {name: settings.trl[name] for name in TASK if name in settings.trl}

@@ -17,8 +17,9 @@ is, and its generation is in the time. A measured step has at most 8 micro-batch
 it pays for the optimizer's update more often than the profile's steps do. Hours are those of the profile's sequences at
 that speed, on this device: training alone."""
 AROUND = """\
-What a stage takes at its other moments, the largest of which must fit: *answering* a batch of held-out prompts before
-it trains, *evaluating* a batch of held-out rows between its steps."""
+What a stage takes at its other moments, the largest of which must fit: *judging prompts* before GRPO trains,
+*evaluating* a batch of held-out rows between its steps, *measuring* what was saved by the same evaluation, and by
+*answering* a batch of held-out prompts."""
 
 
 def markdown(report: dict[str, Any]) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import re
 import statistics
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl import GRPOTrainer
 
     from llmrl.params import Answers
+
+Prompts = list[list[dict[str, str]]]
 
 BOXED = "\\boxed{"
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)
@@ -135,13 +138,13 @@ class Measured:
 
 
 def measure(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Dataset, protocol: Answers
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Dataset, protocol: Answers, precision: str
 ) -> Measured:
-    """Greedy and sampled answers to each prompt, and how many of them are right.
+    """Greedy and sampled answers to each prompt, in a precision (fp32 | bf16 | fp16), and how many of them are right.
 
     Half-widths of the 95 % interval are over prompts (the samples of one prompt are not independent).
     """
-    with answering(model, protocol.seed):
+    with answering(model, precision, protocol.seed):
         given = (model, tokenizer, prompts["prompt"], protocol.batch)
         greedy = generate(*given, max_new_tokens=protocol.max_new_tokens, do_sample=False)
         sampled = generate(
@@ -170,16 +173,80 @@ def measure(
 
 
 @contextmanager
-def answering(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Have a model answer by a seed of its own: its mode and the random state of the process are as before."""
+def answering(model: PreTrainedModel, precision: str, seed: int | None = None) -> Iterator[None]:
+    """Have a model answer, in a precision, and be as before afterwards. With a seed of its own, so is the random state
+    of the process.
+    """
     import torch
 
     training = model.training
     model.eval()
-    with torch.random.fork_rng(), torch.inference_mode():
-        torch.manual_seed(seed)
-        yield
+    with nullcontext() if seed is None else torch.random.fork_rng(), torch.inference_mode():
+        if seed is not None:
+            torch.manual_seed(seed)
+        with arithmetic(model, precision):
+            yield
     model.train(training)
+
+
+@contextmanager
+def arithmetic(model: PreTrainedModel, precision: str) -> Iterator[None]:
+    """Have a model compute in a precision as torch's autocast does, whatever it is trained in: matrices are multiplied
+    in it, sums and norms are float32.
+
+    Autocast would cast a matrix for every generated token, of adapters' frozen base at least; here each is cast once.
+    """
+    import torch
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    prepared = model.__dict__.pop("forward", None)  # accelerate's, which computes in the precision of the training
+    kept = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and module.weight.dtype == torch.float32 != dtype:
+            for name, weights in [*module.named_parameters(recurse=False)]:
+                kept.append((module, name, weights))
+                setattr(module, name, torch.nn.Parameter(weights.to(dtype), requires_grad=False))
+    with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
+        yield
+    for module, name, weights in kept:
+        setattr(module, name, weights)
+    if prepared is not None:
+        model.forward = prepared
+
+
+def rollout(precision: str) -> Callable[[Prompts, GRPOTrainer], dict[str, Any]]:
+    """GRPO's completions: sampled as its trainer says, all prompts at once, in a precision.
+
+    TRL's own are in that of the training, or with adapters in float32, and in the training's mode, in which adapters
+    drop out: https://huggingface.co/docs/trl/openenv names what a `rollout_func` returns.
+    """
+
+    def generated(prompts: Prompts, trainer: GRPOTrainer) -> dict[str, Any]:
+        tokenizer = trainer.processing_class
+        prompt_ids = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, return_dict=True)["input_ids"]
+        inputs = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt").to(
+            trainer.accelerator.device
+        )
+        with answering(trainer.model, precision):
+            tokens = trainer.model.generate(**inputs, **trainer.generation_kwargs, disable_compile=True)
+        completions = tokens[:, inputs["input_ids"].shape[1] :].tolist()  # (prompts, new tokens)
+        ends = trainer.eos_token_ids
+        return {
+            "prompt_ids": prompt_ids,
+            "completion_ids": [up_to_end(one, ends) for one in completions],
+            "logprobs": None,
+        }
+
+    return generated
+
+
+def up_to_end(tokens: list[int], ends: list[int]) -> list[int]:
+    """A generated row up to the end of its turn, with the token that ends it.
+
+    >>> up_to_end([5, 6, 2, 0, 0], [2, 3])
+    [5, 6, 2]
+    """
+    return tokens[: next((place for place, token in enumerate(tokens, 1) if token in ends), len(tokens))]
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, float]:

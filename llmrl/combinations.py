@@ -144,8 +144,15 @@ def require(settings: Settings, config: dict[str, Any], known: bool, kind: str) 
     cuda = {
         "attn_implementation": attention == "flex_attention",  # on a CPU torch has no backward pass of it
         "activation_offloading": trl.get("activation_offloading"),
+        "tf32": trl.get("tf32"),
         "use_vllm": trl.get("use_vllm"),
     }
     asked = [name for name, value in cuda.items() if value]
     if asked and kind != "cuda":
         raise InputError(f"params.yaml: {asked[0]} as {stage} has it needs CUDA; this stage would run on {kind}.")
+    top_p = {**trl, **(trl.get("generation_kwargs") or {})}.get("top_p", 1.0)
+    if kind == "cuda" and stage == "grpo" and trl.get("full_determinism") and top_p < 1:
+        raise InputError(
+            f"params.yaml: grpo.top_p: {top_p:g} with full_determinism: CUDA adds up probabilities in no fixed order. "
+            "Write 1.0, which leaves none out, or use min_p or top_k."
+        )

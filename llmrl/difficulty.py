@@ -77,15 +77,15 @@ def sides(rates: list[float | None], bounds: list[float]) -> tuple[int, int, lis
 
 def judged(trainer: GRPOTrainer, run: Run) -> list[dict[str, Any]]:
     """Answers to each prompt, sampled as the trainer samples its completions, and the share of them that is right."""
-    args, own = trainer.args, run.settings.own
+    args, own, precision = trainer.args, run.settings.own, run.hardware.answers
     sampling = {name: getattr(args, name) for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")}
     prompts, solutions = run.train_rows["prompt"], run.train_rows["solution"]
-    with answers.answering(trainer.model, own.seed), trainer.accelerator.autocast():
+    with answers.answering(trainer.model, precision, own.seed):
         several = answers.generate(
             trainer.model,
             run.tokenizer,
             prompts,
-            args.generation_batch_size,
+            run.settings.answers.batch,
             max_new_tokens=args.max_completion_length,
             do_sample=True,
             num_return_sequences=own.pass_samples,

@@ -7,6 +7,7 @@ import math
 import numbers
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,23 +49,47 @@ class Finite(TrainerCallback):
             return
         what = "the gradient" if math.isfinite(loss) else "the loss"
         # A gradient is that of all processes, so all are here; one of them has the row.
-        found = [self.culprit()] if math.isfinite(norm) else launch.gathered(self.culprit())
-        where = next(filter(None, found), f", though each of its {sum(map(len, self.rows))} rows is by itself")
+        rows = [row for rows in self.rows for row in rows]
+        found = [self.culprit(rows)] if math.isfinite(norm) else launch.gathered(self.culprit(rows))
+        row, fault = next((one for one in found if one[0]), found[0])
+        where = f", first in the row {row!r}" if row else f", though each of its {len(rows)} rows is by itself"
+        mend = f"Lower train.lr or {self.stage}.lr_scale in params.yaml, or take the row out of the data"
+        if fault:
+            # float16's numbers end at 65,504
+            whose = "more than float16 holds, or a kernel's fault" if args.fp16 else "a kernel's fault, not the data's"
+            where += f", {'which' if row else 'and'} in float32 is finite: {whose}"
+            others = ("attn_implementation: eager", "kernels: torch", "precision: fp32")
+            mend = f"Set {' or '.join(f'{self.stage}.{other}' for other in others)} in params.yaml"
         raise InputError(
             f"{self.stage}: {what} of step {state.global_step + 1} is not finite "
-            f"({norm if math.isfinite(loss) else loss}){where}. Lower train.lr or {self.stage}.lr_scale in "
-            "params.yaml, or take the row out of the data; the last checkpoint is good."
+            f"({norm if math.isfinite(loss) else loss}){where}. {mend}; the last checkpoint is good."
         )
 
-    @torch.no_grad()
-    def culprit(self) -> str | None:
-        """The first row of the step whose logits or scores are not finite by themselves, if any."""
-        model = self.trainer.model.eval()
-        for row in (row for rows in self.rows for row in rows):
-            if not model(input_ids=row[None]).logits.isfinite().all():
+    def culprit(self, rows: list[torch.Tensor]) -> tuple[str, bool]:
+        """The beginning of the first row of a step that is not finite by itself, if any; and whether it is the half
+        precision: whether in float32 that row is finite or, where there is none, all are.
+        """
+        half = self.trainer.accelerator.mixed_precision != "no"
+        for row in rows:
+            if not self.finite(row, half):
                 text = self.trainer.processing_class.decode(row, skip_special_tokens=True)
-                return f", first in the row {text[:80]!r}"
-        return None
+                return text[:80], half and self.finite(row, half=False)
+        return "", half and all(self.finite(row, half=False) for row in rows)
+
+    def finite(self, row: torch.Tensor, half: bool) -> bool:
+        """Whether the states, logits or scores of a row by itself, and the gradients through its states, are finite: in
+        the half precision of the training, or in float32.
+        """
+        model = self.trainer.model
+        model.zero_grad()  # makes room
+        whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+        body, head = whole.base_model, whole.get_output_embeddings() or whole.score
+        weights = [weight for weight in body.parameters() if weight.requires_grad]
+        with self.trainer.accelerator.autocast() if half else nullcontext():
+            states = body(input_ids=row[None], use_cache=False).last_hidden_state
+            logits = head(states.detach())
+        gradients = torch.autograd.grad(states.float().square().mean(), weights, allow_unused=True)
+        return all(bool(one.isfinite().all()) for one in (states, logits, *gradients) if one is not None)
 
 
 class Signal(TrainerCallback):

@@ -102,11 +102,12 @@ def experiment(place: Path, stage: str) -> Iterator[None]:
 def device(stage: str) -> Iterator[None]:
     """Hold the first device that is free; wait for one where there is none, saying for whom.
 
-    Of several processes on a machine the first holds a device for each, taken one after the other, in their order:
-    two experiments never wait for each other.
+    Of several processes on a machine the first holds a device for each, taken one after the other, in one order: two
+    experiments never wait for each other.
     """
     names, needed = hardware.devices() or ["cpu"], launch.devices()
-    choices = [names] if needed == 1 else [[name] for name in names[:needed]] if needed else []
+    # Taken in one order, whatever CUDA_VISIBLE_DEVICES has: else each could wait for what the other holds.
+    choices = [names] if needed == 1 else [[name] for name in sorted(names[:needed])] if needed else []
     with ExitStack() as stack:
         for choice in choices:
             waiting = False

@@ -166,12 +166,13 @@ def length(settings: Settings) -> int:
 
 @dataclass(frozen=True)
 class Stage:
-    """The memory of one stage: a model's shape, the stage's settings, and the precision of the arithmetic."""
+    """The memory of one stage: a model's shape, the stage's settings, and the precisions of the arithmetic."""
 
     shape: Shape
     settings: Settings
     precision: str  # fp32 | bf16 | fp16
     kind: str = "cpu"  # of device: cpu | cuda | mps
+    answers: str = ""  # the precision in which it answers, where that is another
 
     def __post_init__(self) -> None:
         """Raise InputError where LoRA's targets are not all matrices of this shape: PEFT passes over those that are
@@ -194,6 +195,11 @@ class Stage:
     def arithmetic(self) -> int:
         """Bytes of a number that a matrix is multiplied with."""
         return FLOAT if self.precision == "fp32" else 2
+
+    @property
+    def liger(self) -> bool:
+        """Whether Liger's kernels compute the layers."""
+        return self.kind == "cuda" and self.settings.own.kernels != "torch"
 
     @property
     def inner(self) -> int:
@@ -232,6 +238,11 @@ class Stage:
         return min(PROMPT, length(self.settings))
 
     @property
+    def completion(self) -> int:
+        """Tokens of the longest completion of GRPO's."""
+        return int(self.option("max_completion_length"))
+
+    @property
     def generated(self) -> int:
         """Completions that a process of GRPO generates at once: those of an optimizer step, or as its settings say."""
         own, trl, processes = self.settings.own, self.settings.trl, self.settings.processes
@@ -242,6 +253,13 @@ class Stage:
     def four_bit(self) -> bool:
         return bool(self.settings.lora and self.settings.lora.load_in_4bit)
 
+    @property
+    def keeps_scores(self) -> bool:
+        """Whether attention keeps its scores: in float32 CUDA has no kernel for fewer heads of keys than of queries
+        where no row is padded, as none is if all are as long as they may be.
+        """
+        return self.kind == "cuda" and self.precision == "fp32" and self.shape.kv_heads != self.shape.heads
+
     def models(self) -> Parts:
         """The models held while it trains."""
         settings, shape = self.settings, self.shape
@@ -249,12 +267,16 @@ class Stage:
         matrices: list[Tensor] = [*shape.linears.values()] * shape.layers if self.four_bit else []
         plain = self.parameters - numbers(matrices)
         held = {"weights": FLOAT * (plain + adapters) + sum(map(quantised, map(prod, matrices)))}
-        policy = FLOAT * self.parameters
-        asked = {"dpo": not settings.trl.get("precompute_ref_log_probs"), "grpo": bool(self.option("beta"))}
-        if not settings.lora and asked.get(settings.stage):
+        # A model that is not trained has its layers' matrices in the precision they are multiplied in. GRPO's reference
+        # is TRL's own, in float32.
+        spared = (FLOAT - self.arithmetic) * shape.layers * numbers([*shape.linears.values()])
+        policy, asked = FLOAT * self.parameters, not settings.trl.get("precompute_ref_log_probs")
+        if settings.stage == "dpo" and not settings.lora and asked:
+            held["reference model"] = policy - spared
+        if settings.stage == "grpo" and not settings.lora and self.option("beta"):
             held["reference model"] = policy
         if settings.stage == "grpo" and "reward_model" in settings.own.rewards:
-            held["reward model"] = FLOAT * numbers(shape.tensors(classifier=True))
+            held["reward model"] = FLOAT * numbers(shape.tensors(classifier=True)) - spared
         return held
 
     def measured(self) -> Parts:
@@ -272,9 +294,9 @@ class Stage:
         shape, p = self.shape, self.arithmetic
         streams = 6 * FLOAT if p == FLOAT else 4 * FLOAT + 5 * p  # of norms, and what goes into the matrices
         token = streams * shape.hidden + 4 * p * shape.attention + (3 * self.inner + p) * shape.intermediate
-        return tokens * (
-            token + p * self.attended + FLOAT * (shape.heads + 2)
-        )  # the mask; softmax's and the norms' sums
+        scores = FLOAT * shape.heads * self.attended * self.keeps_scores
+        mask, sums = p * self.attended, FLOAT * (shape.heads + 2)  # softmax's and the norms'
+        return tokens * (token + mask + sums + scores)
 
     def passing(self, tokens: int) -> int:
         """What a layer holds at most while it computes, without a gradient."""
@@ -295,6 +317,11 @@ class Stage:
         if self.precision == "fp32":
             return 0
         return self.arithmetic * sum(map(prod, self.shape.linears.values())) * (self.shape.layers if whole else 1)
+
+    def buckets(self) -> Parts:
+        """Of several processes, the gradients once more: laid end to end, to be sent."""
+        size = FLOAT * numbers(self.trained)
+        return {"gradients to send": size} if self.settings.processes > 1 else {}
 
     def states(self) -> int:
         """What the optimizer keeps; of one that is not known here, as AdamW's two moments."""
@@ -319,7 +346,7 @@ class Stage:
         every = (self.settings.trl.get("gradient_checkpointing_kwargs") or {}).get("every_n_layers", 1)
         few = -(-shape.layers // every) if checkpointing else 0  # layers of which only what goes in is kept
         stored = ends + masks + few * stream + (shape.layers - few) * layer
-        held = self.models() | {"optimizer states": self.states()}
+        held = self.held()
         gradients = {"gradients": FLOAT * numbers(self.trained)}
         whole = {CAST: self.cast(whole=True)}
         forward = {
@@ -344,36 +371,49 @@ class Stage:
         moments = {"forward pass": forward, "backward of the head": head, "backward of a layer": layers}
         return {name: held | parts for name, parts in (moments | {"update": update}).items()}
 
-    def answering(self, sequences: int, prompt: int, new: int) -> Parts:
-        """What generating takes beside the models: the first pass over the prompts, or the last token."""
-        shape = self.shape
-        cache = (
-            2 * FLOAT * shape.kv_heads * shape.head * sequences * (prompt + new)
-        )  # a layer's; float32 after rotation
-        logits = 4 * FLOAT * sequences * shape.vocabulary  # as they come, in float32, warped, as probabilities
+    def held(self) -> Parts:
+        """What is there all the while that it trains."""
+        return self.models() | {"optimizer states": self.states()} | self.buckets()
+
+    def answering(self, sequences: int, prompt: int, new: int, adapters: bool) -> Parts:
+        """What generating takes beside the models: the first pass over the prompts, or the last token. Of a model that
+        is measured whole no `adapters` are left.
+        """
+        shape, precision = self.shape, self.answers or self.precision
+        p = FLOAT if precision == "fp32" else 2
+        matrices = 0 if adapters and self.four_bit else shape.layers * numbers([*shape.linears.values()])
+        trained = numbers(self.trained) if adapters and self.settings.lora else 0
+        cast = p * (matrices + shape.vocabulary * shape.hidden + trained) if p != FLOAT else 0
+        # A token's keys and values in a layer: torch's rotation leaves keys in float32, and the cache makes both alike.
+        each = 2 * shape.head * (p if self.liger else FLOAT)
+        # A layer's cache is copied when it grows; padded prompts have each query's keys and values laid out.
+        copies = shape.kv_heads * (shape.layers + 1) + (shape.heads if shape.heads != shape.kv_heads else 0)
         return {
-            "KV cache": cache * (shape.layers + 1),  # a layer's is copied when it grows
+            CAST: cast,
+            "KV cache": each * copies * sequences * (prompt + new),
             "activations": self.passing(sequences * prompt),
-            "logits": logits,
+            "logits": (p + 3 * FLOAT) * sequences * shape.vocabulary,  # as they come; in float32, warped, probabilities
         }
 
     def moments(self) -> dict[str, Parts]:
         """What is held at each moment at which much is: the largest decides whether the stage fits."""
-        settings, found = self.settings, self.step()
-        held = self.models() | {"optimizer states": self.states()}
+        settings, found, protocol = self.settings, self.step(), self.settings.answers
+        held = self.held()
         if settings.stage == "grpo":
-            new = int(self.option("max_completion_length"))
-            found["generating"] = held | self.answering(self.generated, self.prompt, new)
+            found["generating"] = held | self.answering(self.generated, self.prompt, self.completion, adapters=True)
+            if settings.own.pass_rate:
+                at_once = max(protocol.batch, settings.own.pass_samples)
+                judging = self.answering(at_once, self.prompt, self.completion, adapters=True)
+                found["judging prompts"] = self.models() | judging
             if "reward_model" in settings.own.rewards:  # TRL has it judge all completions of a step at once
                 found["judging"] = held | {"activations": self.passing(self.generated * length(self.settings))}
         tokens = int(self.option("per_device_eval_batch_size")) * sides(self.settings) * length(self.settings)
         evaluating = {"activations": self.passing(tokens), "logits": self.tile(tokens)}
-        found["evaluating"] = held | evaluating
-        found["measuring"] = self.measured() | evaluating
+        found["evaluating"] = held | {CAST: self.cast(whole=not settings.lora)} | evaluating
+        found["measuring"] = self.measured() | {CAST: self.cast(whole=True)} | evaluating
         if not self.classifier:
-            protocol = settings.answers
-            at_once = max(protocol.batch, protocol.samples)
-            found["answering"] = self.measured() | self.answering(at_once, self.prompt, protocol.max_new_tokens)
+            at_once, new = max(protocol.batch, protocol.samples), protocol.max_new_tokens
+            found["answering"] = self.measured() | self.answering(at_once, self.prompt, new, adapters=False)
         return found
 
     def peak(self) -> tuple[str, Parts]:

@@ -11,7 +11,7 @@ import json
 import platform
 import shutil
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,20 +55,16 @@ LOADING = {"dtype": "float32", "local_files_only": True, "use_safetensors": True
 class Loading:
     """How a model is brought into memory: with which attention, by transformers' name (None: the model's own choice),
     whether Liger's kernels compute its layers, and whether the matrices of these are kept in 4 bit, to be multiplied in
-    the precision `four_bit`.
+    the precision `four_bit`, or, of a model that is not trained, in the precision `frozen`.
     """
 
     attention: str | None = None
     liger: bool = False
     four_bit: str | None = None  # float32 | bfloat16 | float16
-
-    @property
-    def whole(self) -> Loading:
-        """The same for a model that no adapters are trained on."""
-        return replace(self, four_bit=None)
+    frozen: str | None = None  # likewise
 
     def load(self, kind: Any, folder: str, **more: Any) -> PreTrainedModel:
-        """The model of a folder, in float32; `kind` is one of transformers' Auto classes."""
+        """The model of a folder, in float32 but for what is said; `kind` is one of transformers' Auto classes."""
         if self.four_bit:
             more["quantization_config"] = transformers.BitsAndBytesConfig(
                 load_in_4bit=True,
@@ -87,10 +83,24 @@ class Loading:
 
             # Norms, rotation and the feed-forward part; the head's loss is TRL's.
             _apply_liger_kernel_to_instance(model, cross_entropy=False, fused_linear_cross_entropy=False)
+        if self.frozen:
+            freeze(model, self.frozen)
         return model
 
 
 PLAIN = Loading()
+
+
+def freeze(model: PreTrainedModel, precision: str) -> None:
+    """Have a model not be trained, and its layers' matrices be kept in the precision they are multiplied in, which
+    makes the same products of half the bytes.
+    """
+    import torch
+
+    model.requires_grad_(False)
+    for module in model.base_model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.to(getattr(torch, precision))
 
 
 def architecture(folder: str) -> str:
@@ -158,6 +168,17 @@ def save_adapter(model: PeftModel, out: Path) -> None:
     config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
+def keep_one_hook(model: PreTrainedModel) -> None:
+    """Have a model that is to be trained with checkpointing keep the hooks that its embedding has.
+
+    transformers adds one each time that checkpointing is switched on and removes none, and the trainers of DPO and GRPO
+    switch it at every micro-batch: thousands of them, each called in every forward pass. TRL has set the one that is
+    needed, of a model with adapters; where the embedding is trained none is.
+    """
+    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base.enable_input_require_grads = lambda: None
+
+
 def keep_small_updates(model: PreTrainedModel) -> None:
     """Have all that is trained in float32: TRL makes the adapters of a model in 4 bit bfloat16, in which most updates
     of a small learning rate are rounded away.
@@ -183,7 +204,23 @@ def on_whole(model: PeftModel, init: str, adapter: Path) -> PeftModel:
 def load_classifier(folder: str, seed: int, how: Loading = PLAIN) -> PreTrainedModel:
     """A model that gives one score, in float32; on a policy's body its head is new, drawn by `seed`."""
     transformers.set_seed(seed)
-    return how.load(transformers.AutoModelForSequenceClassification, folder, num_labels=1)
+    model = how.load(transformers.AutoModelForSequenceClassification, folder, num_labels=1)
+    score_in_float32(model)
+    return model
+
+
+def score_in_float32(model: PreTrainedModel) -> None:
+    """Have a classifier's head compute in float32, whatever the precision of the rest, which would round two close
+    scores to one. Its weights and their names are as before.
+    """
+    import torch
+
+    class Head(torch.nn.Linear):
+        def forward(self, states: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(states.device.type, enabled=False):
+                return super().forward(states.float())
+
+    model.score.__class__ = Head
 
 
 def save(

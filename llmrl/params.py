@@ -5,7 +5,9 @@ params.yaml -> Settings of a stage        python -m llmrl.params prints them all
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from llmrl import launch
 from llmrl.checks import PATH, check
@@ -24,10 +26,17 @@ def stage(name: str, path: Path = PATH) -> Settings:
         lr=merged["lr"] * merged["lr_scale"],
         own=Grpo(**{key: value for key, value in merged.items() if key in own}),
         trl={key: value for key, value in merged.items() if key not in own},
-        answers=Answers(**tree["answers"]),
+        answers=answers(tree),
         run=Run(**tree["run"]),
         processes=launch.processes(tree["launch"]),
     )
+
+
+def answers(tree: dict[str, Any]) -> Answers:
+    """The protocol of the answers, alike in all stages: its precision, where nothing is said, that of `train`."""
+    protocol = Answers(**tree["answers"])
+    asked = tree["train"].get("precision", "auto") if protocol.precision == "auto" else protocol.precision
+    return replace(protocol, precision=asked)
 
 
 def source(name: str, path: Path = PATH) -> tuple[Data, Source]:

@@ -32,6 +32,8 @@ SPEED = (
     "steps_per_generation",
     "beta",
     "packing",
+    "pass_rate",
+    "pass_samples",
 )
 # The assumption: floating-point operations a second that a training reaches. A core of a server did 50e9 in float32,
 # and twice that in bfloat16 (two cores, 135 M parameters); of a GPU of the 6 GB class, 30 % of 25e12.
@@ -80,8 +82,8 @@ def step_seconds(folder: Path) -> float | None:
     return (steps[-1][1] - steps[0][1]) / (steps[-1][0] - steps[0][0])
 
 
-def expected(stage: Stage, steps: int, cores: int, held_out_prompts: int) -> Time:
-    """How long the stage will take."""
+def expected(stage: Stage, steps: int, cores: int, prompts: int, held_out_prompts: int) -> Time:
+    """How long the stage will take. Where GRPO judges prompts, each of `prompts` is answered before it trains."""
     for record in reversed(runs(stage)):
         if each := step_seconds(record["folder"]):
             around = record["seconds"] - record["phases"].get("training", 0.0)
@@ -90,7 +92,7 @@ def expected(stage: Stage, steps: int, cores: int, held_out_prompts: int) -> Tim
     said = f"assumed: {speed / 1e12:.2g} TFLOP/s"
     if stage.kind == "cuda":
         said += " (a GPU of the 6 GB class at 30 %)"
-    work = steps * arithmetic(stage) / speed + generation(stage, steps, speed, held_out_prompts)
+    work = steps * arithmetic(stage) / speed + generation(stage, steps, speed, prompts, held_out_prompts)
     return Time(START + work, said)
 
 
@@ -113,8 +115,10 @@ def arithmetic(stage: Stage) -> float:
     return each * stage.parameters * own.batch * sides(stage.settings) * length(stage.settings)
 
 
-def generation(stage: Stage, steps: int, speed: float, held_out_prompts: int) -> float:
-    """Seconds for GRPO's completions, and for the answers to the held-out prompts before and after."""
+def generation(stage: Stage, steps: int, speed: float, prompts: int, held_out_prompts: int) -> float:
+    """Seconds for GRPO's completions, for the answers by which it judges its prompts, and for those to the held-out
+    prompts before and after.
+    """
     protocol, settings = stage.settings.answers, stage.settings
 
     def token(sequences: int) -> float:  # one more for each of so many
@@ -122,8 +126,11 @@ def generation(stage: Stage, steps: int, speed: float, held_out_prompts: int) ->
 
     seconds = 0.0
     if settings.stage == "grpo":
-        rounds = steps * settings.own.batch / (stage.generated * settings.processes)
-        seconds += rounds * int(stage.option("max_completion_length")) * token(stage.generated)
+        rounds, new = steps * settings.own.batch / (stage.generated * settings.processes), stage.completion
+        seconds += rounds * new * token(stage.generated)
+        if settings.own.pass_rate:
+            each = settings.own.pass_samples
+            seconds += -(-prompts // max(1, protocol.batch // each)) * new * token(max(protocol.batch, each))
     if settings.stage != "reward":
         rounds = -(-held_out_prompts * (1 + protocol.samples) // protocol.batch)
         times = 2 if settings.stage == "sft" else 1

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import platform
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,23 +35,56 @@ UNITS = ((86400, "days"), (3600, "h"), (60, "min"), (1, "s"))
 
 @dataclass(frozen=True)
 class Machine:
-    """What the plan is for: the device a stage would use, its precision for `auto`, its bytes (None: no limit)."""
+    """What the plan is for: the device a stage would use, its precision for `auto`, its bytes (None: no limit), and
+    what could not be asked of it.
+    """
 
     kind: str
     name: str
     precision: str
     memory: int | None
+    unknown: tuple[str, ...] = ()
 
 
 def machine() -> Machine:
     """This machine, asked of the driver's own tool, as torch would cost seconds."""
-    first = hardware.devices()[:1]
-    if first and (found := hardware.driver("-i", *first, "--query-gpu=name,memory.free,compute_cap")):
-        name, mebibytes, capability = (part.strip() for part in found[0].split(","))
-        return Machine("cuda", name, "bf16" if float(capability) >= 8 else "fp16", int(mebibytes) * 2**20)
+    first = next(iter(hardware.devices()), "")
+    for card in hardware.cards() if first else ():
+        if card.has(first):
+            return gpu(card, first)
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         return Machine("mps", "Apple GPU", "fp32", None)
-    return Machine("cpu", "CPU", "fp32", None)
+    unknown = (f"CUDA_VISIBLE_DEVICES names {first}, of which nvidia-smi says nothing",) if first else ()
+    return Machine("cpu", "CPU", "fp32", None, unknown)
+
+
+def gpu(card: hardware.Card, device: str) -> Machine:
+    """A card, or the slice of it that the device is."""
+    question = ("-i", card.uuid, "--query-gpu=compute_cap,memory.free", "--format=csv,noheader,nounits")
+    answer = hardware.driver(*question) or ["no answer, no answer"]
+    capability, free = (part.strip(" []") for part in answer[0].split(","))  # [N/A], [Insufficient Permissions]
+    name, memory, unknown = whole(card, free) if device == card.uuid else slice_of(card, device)
+    generation = capability.partition(".")[0]
+    if not generation.isdecimal():
+        unknown += (f"nvidia-smi on its compute capability: {capability}, so fp16 is assumed, which all cards have",)
+    precision = "bf16" if generation.isdecimal() and int(generation) >= 8 else "fp16"
+    return Machine("cuda", name, precision, memory, unknown)
+
+
+def whole(card: hardware.Card, free: str) -> tuple[str, int | None, tuple[str, ...]]:
+    """A card's name, what is free on it, and what is not known of that."""
+    if free.isdecimal():
+        return card.name, int(free) * 2**20, ()
+    return card.name, None, (f"nvidia-smi on its free memory: {free}",)
+
+
+def slice_of(card: hardware.Card, device: str) -> tuple[str, int | None, tuple[str, ...]]:
+    """The same of a slice, of which nvidia-smi tells the profile alone: 1g.10gb has 10 GiB, or up to an eighth less."""
+    profile = card.slices.get(device)
+    if not profile or not (size := re.search(r"(\d+)gb", profile)):
+        return f"{device} of {card.name}", None, ("nvidia-smi does not tell its memory",)
+    unknown = (f"that is the most {profile} can have, nvidia-smi does not tell what is free",)
+    return f"MIG {profile} of {card.name}", int(size[1]) * fit.GIB, unknown
 
 
 @dataclass(frozen=True)
@@ -151,8 +185,9 @@ def disk(stage: memory.Stage) -> Parts:
 
 def stage_of(settings: Settings, shape: Shape, device: Machine) -> memory.Stage:
     """The stage as it would run on a device."""
-    precision = device.precision if settings.own.precision == "auto" else settings.own.precision
-    return memory.Stage(shape, settings, precision, device.kind)
+    asked = (settings.own.precision, settings.answers.precision)
+    precision, answers = (device.precision if one == "auto" else one for one in asked)
+    return memory.Stage(shape, settings, precision, device.kind, answers)
 
 
 def limit_of(settings: Settings, device: Machine) -> tuple[int | None, str]:
@@ -196,8 +231,9 @@ def facts(settings: Settings, shape: Shape | None, device: Machine, found: Statu
 
 def time_of(stage: memory.Stage, number: int) -> past.Time:
     """How long so many steps of it take, and the answers before and after."""
-    prompts = params.source("prompts")[1].eval_rows or 0
-    return past.expected(stage, number, stage.settings.own.threads or os.cpu_count() or 1, prompts)
+    held_out = params.source("prompts")[1].eval_rows or 0
+    cores = stage.settings.own.threads or os.cpu_count() or 1
+    return past.expected(stage, number, cores, rows("prompts") or 0, held_out)
 
 
 def span(seconds: float) -> str:
@@ -220,10 +256,8 @@ def show(parts: bool) -> None:
     console = Console(highlight=False)
     limit, whose = limit_of(settings[0], device)
     console.print(f"model   {params.model().source}" + (f", by {place}/config.json" if values else ""))
-    console.print(
-        f"device  {device.name}, {device.precision}; "
-        + (f"{fit.size(limit)} by {whose}" if limit else "no limit of memory: run.memory_gib sets one")
-    )
+    room = f"{fit.size(limit)} by {whose}" if limit is not None else "no limit of memory: run.memory_gib sets one"
+    console.print("; ".join((f"device  {device.name}, {device.precision}", room, *device.unknown)), soft_wrap=True)
     if values and shape is None:
         place = f"its architecture, {values.get('model_type')}, is none whose memory is known here"
     if shape is None:
@@ -259,7 +293,7 @@ def table_of(stages: list[memory.Stage]) -> Table:
     for title, columns in sections:
         table.add_section()
         table.add_row(f"[bold]{title}")
-        for name in dict.fromkeys(name for column in columns for name in column):
+        for name in dict.fromkeys(name for column in columns for name, taken in column.items() if taken):
             table.add_row(f"  {name}", *(fit.size(column[name]) if column.get(name) else "" for column in columns))
     return table
 

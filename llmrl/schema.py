@@ -86,12 +86,11 @@ ABOVE_ZERO = ("lr", "lr_scale", "alpha", "temperature", "num_train_epochs", "eva
 
 # Names whose value is one of a few texts: ours, and where transformers lists its own.
 CHOICES = {
-    "precision": ("auto", "fp32", "bf16", "fp16"),
+    "precision": ("auto", "fp32", "bf16", "fp16"),  # of the arithmetic, in training and in `answers`
     "kernels": ("auto", "torch", "liger"),
     "verbosity": ("normal", "quiet"),
     "merge": ("float32", "bfloat16", "float16"),
-    # Each tested with packed documents. FlashAttention's own packages take half precision alone, and answers are
-    # measured in float32; on CUDA sdpa is torch's own flash attention.
+    # Each tested with packed documents. FlashAttention's own packages were never run; on CUDA sdpa is torch's own.
     "attn_implementation": ("eager", "sdpa", "flex_attention"),
     # `wrapped` would let a document attend to the one before it.
     "packing_strategy": ("bfd", "bfd_split"),

@@ -72,13 +72,18 @@ class Data:
 
 @dataclass(frozen=True)
 class Answers:
-    """The protocol by which every policy is measured on the held-out prompts."""
+    """The protocol by which every policy is measured on the held-out prompts.
+
+    `precision` is that of the arithmetic in which every policy answers, also while GRPO trains it and where its prompts
+    are judged; `auto` that of train.precision, whatever a stage's own.
+    """
 
     samples: int
     temperature: float
     max_new_tokens: int
     batch: int
     seed: int
+    precision: str = "auto"
 
 
 @dataclass(frozen=True)

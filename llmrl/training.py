@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from llmrl.tracking import Figures
 
 Choose = Callable[["Trainer", "Run", "checkpoints.Store", "Folder"], dict[str, int]]
-Measure = Callable[["PreTrainedModel", "PreTrainedTokenizerBase", "Dataset", params.Answers], "Measured"]
+Measure = Callable[["PreTrainedModel", "PreTrainedTokenizerBase", "Dataset", params.Answers, str], "Measured"]
 HELD_OUT_PROMPTS = "data/prompts/eval.parquet"
 
 
@@ -97,11 +97,17 @@ class Run:
 
     @property
     def loading(self) -> models.Loading:
-        """How the model it trains is loaded; its others are so `.whole`."""
-        lora, four_bit = self.settings.lora, None
-        if lora and lora.load_in_4bit:
-            four_bit = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[self.hardware.precision]
-        return models.Loading(self.settings.own.attn_implementation, self.hardware.kernels == "liger", four_bit)
+        """How the model it trains is loaded."""
+        lora, frozen = self.settings.lora, self.frozen
+        four_bit = frozen.frozen if lora and lora.load_in_4bit else None
+        return replace(frozen, four_bit=four_bit, frozen=None)
+
+    @property
+    def frozen(self) -> models.Loading:
+        """How a model is loaded that it only asks: its reference, or its judge."""
+        precision = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[self.hardware.precision]
+        liger = self.hardware.kernels == "liger"
+        return models.Loading(self.settings.own.attn_implementation, liger, frozen=precision)
 
     def lora(self, task: str) -> LoraConfig | None:
         """The adapters to train in place of the weights, if any; of a classifier (SEQ_CLS) its head is trained too."""
@@ -161,7 +167,7 @@ def run_stage(
     stop: interruption.Stop,
 ) -> None:
     """Train, save and measure: models/<stage> and metrics/<stage>."""
-    from llmrl import console, tracking
+    from llmrl import console, hardware, tracking
 
     if launch.first():
         checkpoints.clean()
@@ -173,7 +179,9 @@ def run_stage(
         run.callbacks.extend([figures.callback, *folder.callbacks])
     folder.terminal.show(console.costs(run))
     parameters = run.memory.parameters if run.memory else None
-    folder.write(device=str(run.hardware), kind=run.hardware.kind, parameters=parameters)
+    machine = run.hardware
+    about = {"kind": machine.kind, "answers_in": machine.answers, "cudnn_attention": hardware.cudnn_attention()}
+    folder.write(device=str(machine), **about, parameters=parameters)
     store = checkpoints.Store(place, str(run.hardware))
     if launch.first():
         store.open()
@@ -191,12 +199,12 @@ def prepared(stage: Stage, settings: params.Settings, folder: Folder) -> tuple[R
     from llmrl import data, hardware
 
     own = settings.own
-    machine = hardware.detect(own.precision, own.kernels, own.threads, settings.trl.get("optim"))
+    machine = hardware.detect(settings)
     launch.join(machine.kind)
     config = json.loads((Path(settings.own.init) / "config.json").read_text())
     shape = memory.Shape.of(config)
     combinations.require(settings, config, shape is not None, machine.kind)
-    expected = memory.Stage(shape, settings, machine.precision, machine.kind) if shape else None
+    expected = memory.Stage(shape, settings, machine.precision, machine.kind, machine.answers) if shape else None
     if expected:
         fit.require(expected, *machine.room(settings.run.memory_gib))
     tokenizer = models.load_tokenizer(settings.own.init)
@@ -308,6 +316,7 @@ class Work:
 
         trainer = self.stage.trainer(run, init)
         models.keep_small_updates(trainer.model)
+        models.keep_one_hook(trainer.model)
         trainer.remove_callback(transformers.PrinterCallback)
         return trainer
 
@@ -351,7 +360,8 @@ class Work:
         found = self.figures.closing(trainer.evaluate())
         if answers and self.stage.measure and launch.first():
             prompts = data.read(Path(HELD_OUT_PROMPTS))
-            measured = self.stage.measure(trainer.model, self.run.tokenizer, prompts, self.run.settings.answers)
+            given = (self.run.tokenizer, prompts, self.run.settings.answers, self.run.hardware.answers)
+            measured = self.stage.measure(trainer.model, *given)
             self.folder.keep(f"answers_{when}", measured.rows)
             self.figures.samples(measured.rows)
             found["answers"] = measured.figures

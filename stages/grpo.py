@@ -15,7 +15,7 @@ from llmrl import answers, difficulty, guards, models, rewards, training
 def trainer(run: training.Run, init: str) -> trl.GRPOTrainer:
     """TRL's trainer on the model in the folder `init`."""
     own = run.settings.own
-    judge = models.load_classifier(own.reward_model, own.seed, run.loading.whole)
+    judge = models.load_classifier(own.reward_model, own.seed, run.frozen)
     judge.config.name_or_path = "reward_model"  # TRL calls its scores by this
     return trl.GRPOTrainer(
         model=models.load_policy(init, run.loading),
@@ -34,6 +34,7 @@ def trainer(run: training.Run, init: str) -> trl.GRPOTrainer:
         processing_class=run.tokenizer,
         peft_config=run.lora("CAUSAL_LM"),
         callbacks=[*run.callbacks, guards.Signal(run.settings.run)],
+        rollout_func=None if run.settings.trl.get("use_vllm") else answers.rollout(run.hardware.answers),
     )
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +17,26 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parent.parent
 STAGES = ("sft", "reward", "dpo", "grpo")
 LOCKS = ("dvc.lock", "data/dvc.lock", "models/dvc.lock")
+
+
+def files(root: Path) -> list[str]:
+    """The names of a project's files that a fresh clone would hold, uncommitted edits included.
+
+    Where the project was copied without its .git, these are all that .gitignore does not name.
+    """
+    with tempfile.TemporaryDirectory() as lent:
+        environment = dict(os.environ)
+        if not (root / ".git").exists():  # an empty repository elsewhere does, too
+            environment |= {"GIT_DIR": lent, "GIT_WORK_TREE": str(root)}
+            subprocess.run(("git", "init", "-q"), cwd=root, env=environment, check=True)
+        listed = subprocess.run(
+            ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
+            cwd=root,
+            env=environment,
+            capture_output=True,
+            check=True,
+        )
+    return [name for name in os.fsdecode(listed.stdout).split("\0") if name and (root / name).is_file()]
 
 
 def started(printed: str) -> list[str]:
@@ -143,11 +164,8 @@ def micro_clone(folder: Path) -> Clone:
 def toy_clone(folder: Path) -> Clone:
     """The project as it is, in a new folder, committed, nothing of it run yet."""
     folder.mkdir(parents=True)
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file() and not name.startswith("metrics/") and not name.endswith("dvc.lock"):
+    for name in files(ROOT):
+        if not name.startswith("metrics/") and not name.endswith("dvc.lock"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     clone = Clone(folder)

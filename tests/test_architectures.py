@@ -306,7 +306,7 @@ def test_a_few_steps(
         unlearned = list(range(len(tokenizer), architectures.VOCABULARY[architecture]))
         settings.trl["generation_kwargs"] = {"suppress_tokens": unlearned}
     rows, held_out, _ = data.load(Path(script.data), tokenizer, None)
-    machine = hardware.detect("fp32", "auto", 1, None)
+    machine = hardware.detect(settings)
     trainer = script.trainer(training.Run(settings, machine, tokenizer, rows, held_out, tmp_path, "run"), str(made))
     before = {name: weights.detach().clone() for name, weights in trainer.model.named_parameters()}
     trainer.train()

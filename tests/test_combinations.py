@@ -19,6 +19,7 @@ FLEX = {"attn_implementation": "flex_attention"}
         ("sft", FLEX, {}, QWEN2, "attn_implementation as sft has it needs CUDA; this stage would run on cpu"),
         ("dpo", {}, {"activation_offloading": True}, QWEN2, "activation_offloading as dpo has it needs CUDA"),
         ("grpo", {}, {"use_vllm": True}, QWEN2, "use_vllm as grpo has it needs CUDA"),
+        ("reward", {}, {"tf32": True}, QWEN2, "tf32 as reward has it needs CUDA"),
         ("sft", {}, {"packing": True}, MAMBA, "not tested with models of type mamba"),
         ("sft", {}, {}, FLASH, "config.json asks for attention by flash_attention_2"),
     ],
@@ -41,3 +42,16 @@ def test_what_does_not_go_together(stage: str, own: dict, options: dict, config:
 def test_what_goes_together(own: dict, options: dict, config: dict, kind: str) -> None:
     """Nothing is refused that need not be."""
     combinations.require(settings("sft", own, **options), config, config is not MAMBA, kind)
+
+
+SUM = {"full_determinism": True}
+
+
+@pytest.mark.parametrize("options", [{"top_p": 0.9}, {"generation_kwargs": {"top_p": 0.9}}])
+def test_probabilities_that_cuda_adds_up_in_any_order(options: dict) -> None:
+    """With full_determinism torch would refuse to, once the first completions are sampled."""
+    with pytest.raises(InputError, match=r"grpo.top_p: 0.9 with full_determinism"):
+        combinations.require(settings("grpo", **options, **SUM), QWEN2, True, "cuda")
+    combinations.require(settings("grpo", **options, **SUM), QWEN2, True, "cpu")
+    combinations.require(settings("grpo", **options), QWEN2, True, "cuda")
+    combinations.require(settings("grpo", top_p=1.0, **SUM), QWEN2, True, "cuda")

@@ -1,11 +1,13 @@
 """The four stages on CUDA: precision, Liger's kernels, adapters, equal runs, and a run that was killed.
 
-No DVC here, so that the tests run on a machine that has only the trainers; where there is no GPU they are skipped.
+Each test starts its stages by itself, without `dvc repro`, in a clone of its own, so that eight of them fill a GPU:
+`python -m pytest -n 8 --dist worksteal tests/test_gpu.py`. Where there is no GPU they are skipped.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -30,11 +32,26 @@ def fed(folder: Path, **train: object) -> Clone:
     return clone
 
 
+def only(stage: str, folder: Path, **train: object) -> Clone:
+    """The micro experiment with what one stage needs, where each starts from the base model, not from another's."""
+    clone = fed(folder, **train)
+    clone.params(**{name: {"init": "models/base"} for name in STAGES})
+    if stage == "grpo":
+        trained(clone, "reward")
+    return clone
+
+
 def trained(clone: Clone, *stages: str) -> dict[str, bytes]:
     """The weights that the stages make, run one after the other."""
     for stage in stages:
         clone.run("python", "-m", f"stages.{stage}")
     return {stage: (clone.folder / f"models/{stage}/model.safetensors").read_bytes() for stage in stages}
+
+
+def forget(clone: Clone, stage: str) -> None:
+    """Have a stage begin anew."""
+    shutil.rmtree(clone.folder / f"models/{stage}")
+    shutil.rmtree(clone.folder / ".llmrl")
 
 
 def losses(clone: Clone) -> list[float]:
@@ -56,26 +73,38 @@ def test_four_stages(tmp_path: Path, lora: dict | None) -> None:
         assert 0 < run["peak_gib"]["allocated"] <= run["peak_gib"]["reserved"]
 
 
-def test_two_equal_runs(tmp_path: Path) -> None:
-    """They make the same bytes, with transformers' full_determinism."""
-    first = trained(fed(tmp_path / "first" / "clone", full_determinism=True), *STAGES)
-    second = trained(fed(tmp_path / "second" / "clone", full_determinism=True), *STAGES)
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_fp16(tmp_path: Path, stage: str) -> None:
+    """As on a chip that has no bf16: a stage runs to its end, by losses that are finite."""
+    clone = only(stage, tmp_path / "clone", precision="fp16")
+    trained(clone, stage)
 
-    assert [] == [stage for stage in STAGES if first[stage] != second[stage]]
+    assert ", fp16; " in clone.runs()[-1]["device"]
+    assert [True] * 3 == [math.isfinite(loss) for loss in losses(clone)]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_equal_runs(tmp_path: Path, stage: str) -> None:
+    """They make the same bytes, with transformers' full_determinism."""
+    clone = only(stage, tmp_path / "clone", full_determinism=True)
+    first = trained(clone, stage)
+    forget(clone, stage)
+
+    assert first == trained(clone, stage)
 
 
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
-def test_killed_it_ends_in_the_same_bytes(tmp_path: Path, lora: dict | None) -> None:
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_it_ends_in_the_same_bytes(tmp_path: Path, stage: str, lora: dict | None) -> None:
     """Also on CUDA, with full_determinism."""
-    clone = fed(tmp_path / "clone", full_determinism=True, lora=lora)
+    clone = only(stage, tmp_path / "clone", full_determinism=True, lora=lora)
     clone.params(run={"save_steps": 1})
-    for stage in STAGES:
-        undisturbed = trained(clone, stage)
-        shutil.rmtree(clone.folder / f"models/{stage}")
-        shutil.rmtree(clone.folder / ".llmrl")
-        clone.kill(stage, step=2)
-        assert undisturbed == trained(clone, stage)
-        assert "resumed" in (clone.runs()[-1]["folder"] / "console.log").read_text()
+    undisturbed = trained(clone, stage)
+    forget(clone, stage)
+    clone.kill(stage, step=2)
+
+    assert undisturbed == trained(clone, stage)
+    assert "resumed" in (clone.runs()[-1]["folder"] / "console.log").read_text()
 
 
 def test_liger_s_kernels_compute_the_same(tmp_path: Path) -> None:

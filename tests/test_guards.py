@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import pytest
+import torch
+from test_arithmetic_of_answers import LORA, made  # noqa: F401
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from llmrl import guards
 from llmrl.errors import InputError
@@ -101,3 +107,59 @@ def test_too_little_signal_stops():
 def test_a_limit_of_nothing_never_stops():
     """`run.min_signal: 0` switches it off."""
     heard(log(50, 1.0), least=0.0)
+
+
+class Spoilt(torch.autograd.Function):
+    """What it is given, with gradients that are not finite."""
+
+    @staticmethod
+    def forward(_, states):
+        return states.clone()
+
+    @staticmethod
+    def backward(_, gradient):
+        return gradient * math.nan
+
+
+def attention(when):
+    """Attention by a kernel with a fault: its gradients are not finite in these cases."""
+
+    def forward(module, query, key, value, attention_mask, **options):
+        states, weights = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        half = torch.is_autocast_enabled(query.device.type)
+        cases = {"always": True, "half": half, "padded": half and attention_mask is not None}
+        return (Spoilt.apply(states) if cases[when] else states), weights
+
+    return forward
+
+
+ROW, ROWS = ", first in the row '", ", though each of its {1} rows is by itself"
+KERNEL = "in float32 is finite: a kernel's fault, not the data's. Set {0}.attn_implementation: eager or {0}.kernels"
+DATA = "'. Lower train.lr or {0}.lr_scale in params.yaml, or take the row out"
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("stage", ["sft", "dpo"])
+@pytest.mark.parametrize(
+    ("when", "precision", "where", "mend"),
+    [
+        ("half", "bf16", ROW, "', which " + KERNEL),
+        ("padded", "bf16", ROWS, ROWS + ", and " + KERNEL),  # as cuDNN's on an H100
+        ("always", "bf16", ROW, DATA),
+        ("always", "fp32", ROW, DATA),
+    ],
+)
+def test_a_kernel_s_fault_is_named_as_one(made, when, precision, where, mend, stage, lora) -> None:  # noqa: F811
+    """Where the row is finite by itself in float32, neither the learning rate is blamed nor the row."""
+    AttentionInterface.register("faulty", attention(when))
+    AttentionMaskInterface.register("faulty", sdpa_mask)
+    trainer, _ = made(stage, lora, precision, "fp32", {"attn_implementation": "faulty"})
+    trainer.add_callback(guards.Finite(trainer, stage))
+    with pytest.raises(InputError) as caught:
+        trainer.train()
+
+    rows = {"sft": 4, "dpo": 8}[stage]
+    begins = f"{stage}: the gradient of step 1 is not finite (nan){where}"
+    assert str(caught.value).startswith(begins.format(stage, rows))
+    assert mend.format(stage, rows) in str(caught.value)
+    assert str(caught.value).endswith("; the last checkpoint is good.")

@@ -89,8 +89,9 @@ def expected(profile: str) -> dict[str, str]:
     """What it takes on a card of the 6 GB class, by arithmetic."""
     path, shape = ROOT / f"profiles/{profile}.yaml", memory.Shape.of(inputs.MODELS[profile])
     stages = [memory.Stage(shape, params.stage(name, path), "bf16", "cuda") for name in STAGES]
-    prompts = params.source("prompts", path)[1].eval_rows
-    seconds = sum(past.expected(one, one.settings.trl["max_steps"], 1, prompts).seconds for one in stages)
+    prompts = params.source("prompts", path)[1]
+    given = (1, prompts.rows, prompts.eval_rows)
+    seconds = sum(past.expected(one, one.settings.trl["max_steps"], *given).seconds for one in stages)
     return {
         "time": f"{seconds / 3600:.1f} h on a card of the 6 GB class, by arithmetic; not measured yet",
         "GPU memory": f"at most {fit.size(max(map(fit.total, stages)))}, by arithmetic; not measured yet",

@@ -1,0 +1,152 @@
+"""Every policy answers in one arithmetic, whatever its stage, precision, reference, judge or adapters."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from test_memory import settings
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from llmrl import answers, difficulty, models, training
+from llmrl.hardware import Hardware
+
+TINY = str(Path(__file__).parents[1] / "models/tiny")
+LORA = {"rank": 4, "alpha": 8}
+# As torch calls them where gradients may be asked for, and in inference mode.
+PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "_scaled_dot_product_flash_attention_for_cpu"} | {
+    "linear",
+    "matmul",
+    "scaled_dot_product_attention",
+}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+QUESTION = [{"role": "user", "content": "1 + 1?"}]
+ROWS = {
+    "sft": {"messages": [*QUESTION, {"role": "assistant", "content": "2"}]},
+    "dpo": {"prompt": QUESTION}
+    | {side: [{"role": "assistant", "content": text}] for side, text in (("chosen", "2"), ("rejected", "3"))},
+    "grpo": {"prompt": QUESTION, "solution": "2"},
+}
+
+
+def longer(row: dict, by: int) -> dict:
+    """The row with so many more numbers in its question: beside another, one is padded."""
+    return json.loads(json.dumps(row).replace("1 + 1?", "1 + 1" + by * " + 1" + "?"))
+
+
+class Products(TorchDispatchMode):
+    """The types of the numbers that are multiplied, and how often a whole matrix is cast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: set[torch.dtype] = set()
+        self.casts = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.__name__.split(".")[0]
+        if name in PRODUCTS and args[0].shape[-1] > 1:  # the rotation's angles are a product of one number each
+            tensors = [one for one in args if isinstance(one, torch.Tensor)]
+            self.dtypes |= {one.dtype for one in tensors if one.is_floating_point()}
+        self.casts += name in ("_to_copy", "to") and isinstance(args[0], torch.nn.Parameter) and args[0].dim() > 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def made(tmp_path: Path):
+    """Makes a stage's trainer on the tiny model, and its run."""
+    judge = models.load_classifier(TINY, 1)
+    judge.save_pretrained(tmp_path / "judge")
+
+    def make(stage: str, lora: dict | None, precision: str, answering: str, own: dict | None = None, **trl: object):
+        own = {"init": TINY, "lora": lora, "reward_model": str(tmp_path / "judge")} | (own or {})
+        own |= {"batch": 4, "micro_batch": 2}
+        options = {"num_generations": 2, "num_generations_eval": 2} if stage == "grpo" else {"max_length": 64}
+        options |= {"per_device_eval_batch_size": 2, "max_steps": 1} | trl
+        rows = datasets.Dataset.from_list([longer(ROWS[stage], by) for by in range(4)])
+        hardware = Hardware("cpu", "CPU", precision, answers=answering)
+        chosen = settings(stage, own, eval_strategy="no", **options)
+        (tmp_path / "completions").mkdir()
+        run = training.Run(chosen, hardware, models.load_tokenizer(TINY), rows, rows, tmp_path, "run")
+        script = importlib.import_module(f"stages.{stage}").STAGE
+        return script.trainer(run, TINY), run
+
+    return make
+
+
+@pytest.mark.parametrize("answering", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    ("stage", "own"),
+    [
+        ("sft", {}),
+        ("dpo", {}),
+        ("grpo", {"rewards": {"accuracy": 1.0}}),
+        ("grpo", {"rewards": {"accuracy": 1.0, "reward_model": 0.1}}),
+    ],
+    ids=["sft", "dpo", "grpo", "grpo with a judge"],
+)
+def test_held_out_answers(made, stage, own, lora, precision, answering) -> None:
+    """Every matrix product of the answers, after TRL's own evaluation, is in the precision of the answers; weights are
+    cast once, and are as before afterwards.
+    """
+    trainer, run = made(stage, lora, precision, answering, own)
+    trainer.evaluate()
+    before = {name: (id(weights), weights.dtype) for name, weights in trainer.model.named_parameters()}
+    protocol = replace(run.settings.answers, samples=2, max_new_tokens=4, batch=4)
+    prompts = datasets.Dataset.from_list([ROWS["grpo"]] * 2)
+    with Products() as products:
+        answers.measure(trainer.model, run.tokenizer, prompts, protocol, run.hardware.answers)
+
+    assert {DTYPES[answering]} == products.dtypes
+    matrices = sum(isinstance(module, torch.nn.Linear) for module in trainer.model.modules())
+    assert (matrices if answering != "fp32" else 0) == products.casts
+    assert before == {name: (id(weights), weights.dtype) for name, weights in trainer.model.named_parameters()}
+
+
+@pytest.mark.parametrize("answering", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("rewards", [{"accuracy": 1.0}, {"accuracy": 1.0, "reward_model": 0.1}], ids=["", "judge"])
+def test_completions_and_judged_prompts(made, rewards, lora, precision, answering) -> None:
+    """So are GRPO's completions, while it trains and while it evaluates, and the answers that prompts are judged by."""
+    own = {"rewards": rewards, "pass_rate": [0.1, 0.9], "pass_samples": 2}
+    trainer, run = made("grpo", lora, precision, answering, own)
+    seen, generate = [], trainer.rollout_func
+
+    def watched(prompts, of):
+        with Products() as products:
+            given = generate(prompts, of)
+        seen.append(products.dtypes)
+        return given
+
+    trainer.rollout_func = watched
+    with Products() as products:
+        difficulty.judged(trainer, run)
+    trainer.train()
+    while_training = len(seen)
+    trainer.evaluate()
+
+    assert {DTYPES[answering]} == products.dtypes
+    assert 0 < while_training < len(seen)
+    assert [{DTYPES[answering]}] * len(seen) == seen
+
+
+def test_cast_once_or_at_each_product_it_is_the_same(made) -> None:
+    """Answers are those of torch's autocast, to the last bit of every logit."""
+    trainer, run = made("sft", LORA, "bf16", "bf16")
+    for name, weights in trainer.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.1)
+    tokens = run.tokenizer("1 + 1 = 2, 2 + 2 = 4", return_tensors="pt")
+    with answers.answering(trainer.model, "bf16"):
+        found = trainer.model(**tokens).logits
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = trainer.model.eval()(**tokens).logits
+
+    assert torch.equal(expected, found)

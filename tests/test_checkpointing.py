@@ -1,0 +1,35 @@
+"""Checkpointing of activations, which the trainers of DPO and GRPO switch off and on again as they go."""
+
+from __future__ import annotations
+
+import pytest
+from test_arithmetic_of_answers import LORA, made  # noqa: F401
+from transformers import TrainerCallback
+
+from llmrl import models
+
+
+class Hooks(TrainerCallback):
+    """Counts the hooks of the model that is trained, after each step."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def on_step_end(self, args, state, control, model, **_):
+        kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+        self.counts.append(sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds))
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("stage", ["sft", "dpo", "grpo"])
+def test_no_hooks_pile_up(made, stage: str, lora: dict | None) -> None:  # noqa: F811
+    """After 50 steps the model has as many as after 2."""
+    hooks = Hooks()
+    options = {"max_completion_length": 2} if stage == "grpo" else {}
+    trainer, _ = made(stage, lora, "fp32", "fp32", max_steps=50, gradient_checkpointing=True, **options)
+    trainer.add_callback(hooks)
+    models.keep_one_hook(trainer.model)
+    trainer.train()
+
+    assert 50 == len(hooks.counts)
+    assert {hooks.counts[1]} == set(hooks.counts)
