@@ -100,7 +100,6 @@ def train(trainer: transformers.Trainer, task: Task, found: Peaks) -> dict[str, 
     """Train, and say how fast."""
     clock = Clock()
     trainer.add_callback(clock)
-    trainer.remove_callback(transformers.PrinterCallback)
     with moment("training", found):
         trainer.train()
     return speed(trainer, clock.ends, task.untimed)
@@ -120,7 +119,7 @@ def ours(task: Task, found: Peaks, result: dict[str, Any]) -> None:
         result["expected"] = expected(run.memory)
         limit(task.cap)
         trainer = stage.trainer(run, settings.own.init)
-        models.keep_one_hook(trainer.model)
+        training.settle(trainer)
         trainer.add_callback(guards.Finite(trainer, stage.name))
         protocol = settings.answers
         if task.around and settings.own.pass_rate:
@@ -131,13 +130,14 @@ def ours(task: Task, found: Peaks, result: dict[str, Any]) -> None:
         if not task.around:
             return
         with moment("evaluating", found):
-            trainer.evaluate()
+            training.evaluated(trainer)
         models.save(trainer.model, settings.own.init, folder.path / "model", {}, settings.lora)
         del trainer
         gc.collect()
         with moment("measuring", found):
             trainer = stage.trainer(training.evaluating(run, "after"), str(folder.path / "model"))
-            trainer.evaluate()
+            training.settle(trainer)
+            training.evaluated(trainer)
         if stage.measure:
             prompts = data.read(Path(training.HELD_OUT_PROMPTS))
             some = prompts.select(range(max(1, protocol.batch // protocol.samples)))
@@ -170,6 +170,7 @@ def theirs(task: Task, found: Peaks, result: dict[str, Any]) -> None:
         train_dataset=data.read(Path("data", rows, "train.parquet")),
         **given,
     )
+    trainer.remove_callback(transformers.PrinterCallback)
     result |= train(trainer, task, found)
 
 

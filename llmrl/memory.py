@@ -351,7 +351,7 @@ class Stage:
         whole = {CAST: self.cast(whole=True)}
         forward = {
             **(gradients if own.batch > own.micro_batch * self.settings.processes else {}),
-            **({} if checkpointing and lora and not self.four_bit else whole),
+            **({CAST: self.cast(whole=False)} if checkpointing else whole),
             "activations": stored,
             "logits": self.tile(tokens),
         }
@@ -395,6 +395,16 @@ class Stage:
             "logits": (p + 3 * FLOAT) * sequences * shape.vocabulary,  # as they come; in float32, warped, probabilities
         }
 
+    def evaluating(self, adapters: bool) -> Parts:
+        """What TRL's evaluation takes beside the models: a pass over a batch, or generating it."""
+        rows = int(self.option("per_device_eval_batch_size"))
+        tokens = rows * sides(self.settings) * length(self.settings)
+        a_pass = {CAST: self.cast(whole=False), "activations": self.passing(tokens), "logits": self.tile(tokens)}
+        if self.settings.stage != "grpo":
+            return a_pass
+        generating = self.answering(rows, self.prompt, self.completion, adapters)
+        return max(a_pass, generating, key=lambda parts: sum(parts.values()))
+
     def moments(self) -> dict[str, Parts]:
         """What is held at each moment at which much is: the largest decides whether the stage fits."""
         settings, found, protocol = self.settings, self.step(), self.settings.answers
@@ -407,10 +417,8 @@ class Stage:
                 found["judging prompts"] = self.models() | judging
             if "reward_model" in settings.own.rewards:  # TRL has it judge all completions of a step at once
                 found["judging"] = held | {"activations": self.passing(self.generated * length(self.settings))}
-        tokens = int(self.option("per_device_eval_batch_size")) * sides(self.settings) * length(self.settings)
-        evaluating = {"activations": self.passing(tokens), "logits": self.tile(tokens)}
-        found["evaluating"] = held | {CAST: self.cast(whole=not settings.lora)} | evaluating
-        found["measuring"] = self.measured() | {CAST: self.cast(whole=True)} | evaluating
+        found["evaluating"] = held | self.evaluating(adapters=True)
+        found["measuring"] = self.measured() | self.evaluating(adapters=False)
         if not self.classifier:
             at_once, new = max(protocol.batch, protocol.samples), protocol.max_new_tokens
             found["answering"] = self.measured() | self.answering(at_once, self.prompt, new, adapters=False)

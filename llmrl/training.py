@@ -311,13 +311,8 @@ class Work:
         self.folder.terminal.show(console.outcome(self.run, kept["before"], self.figures.during(), after))
 
     def trainer(self, run: Run, init: str) -> Trainer:
-        """TRL's trainer, without transformers' own printing of each log: the terminal has its progress bar."""
-        import transformers
-
         trainer = self.stage.trainer(run, init)
-        models.keep_small_updates(trainer.model)
-        models.keep_one_hook(trainer.model)
-        trainer.remove_callback(transformers.PrinterCallback)
+        settle(trainer)
         return trainer
 
     def keep_completions(self) -> None:
@@ -357,7 +352,7 @@ class Work:
         """
         from llmrl import data
 
-        found = self.figures.closing(trainer.evaluate())
+        found = self.figures.closing(evaluated(trainer))
         if answers and self.stage.measure and launch.first():
             prompts = data.read(Path(HELD_OUT_PROMPTS))
             given = (self.run.tokenizer, prompts, self.run.settings.answers, self.run.hardware.answers)
@@ -366,6 +361,28 @@ class Work:
             self.figures.samples(measured.rows)
             found["answers"] = measured.figures
         return found
+
+
+def settle(trainer: Trainer) -> None:
+    """Have a trainer as it shall be where TRL and transformers have no option for it."""
+    import transformers
+    from accelerate.utils import AutocastKwargs
+
+    models.keep_small_updates(trainer.model)
+    models.keep_one_hook(trainer.model)
+    # A forward pass casts each matrix once; to keep the casts until it ends takes half of what the weights do.
+    trainer.accelerator.autocast_handler = AutocastKwargs(cache_enabled=False)
+    trainer.remove_callback(transformers.PrinterCallback)  # the terminal has its progress bar
+
+
+def evaluated(trainer: Trainer) -> dict[str, float]:
+    """The figures of TRL's evaluation, in the precision of the training.
+
+    transformers has accelerate see to that, but not where it finds a model that accelerate knows: DPO's reference or
+    GRPO's judge. The policy's log-probabilities would then be those of float32, beside a reference's of bfloat16.
+    """
+    with trainer.accelerator.autocast():
+        return trainer.evaluate()
 
 
 def evaluating(run: Run, when: str, *callbacks: TrainerCallback) -> Run:

@@ -32,6 +32,7 @@ ROWS = {
     | {side: [{"role": "assistant", "content": text}] for side, text in (("chosen", "2"), ("rejected", "3"))},
     "grpo": {"prompt": QUESTION, "solution": "2"},
 }
+ROWS["reward"] = ROWS["dpo"]
 
 
 def longer(row: dict, by: int) -> dict:
@@ -49,8 +50,9 @@ class Products(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.__name__.split(".")[0]
-        if name in PRODUCTS and args[0].shape[-1] > 1:  # the rotation's angles are a product of one number each
-            tensors = [one for one in args if isinstance(one, torch.Tensor)]
+        tensors = [one for one in args if isinstance(one, torch.Tensor)]
+        # Not the rotation's angles, a product of one number each, nor the head that gives one score.
+        if name in PRODUCTS and 1 not in (args[0].shape[-1], tensors[1].shape[0], tensors[1].shape[-1]):
             self.dtypes |= {one.dtype for one in tensors if one.is_floating_point()}
         self.casts += name in ("_to_copy", "to") and isinstance(args[0], torch.nn.Parameter) and args[0].dim() > 1
         return function(*args, **(kwargs or {}))
@@ -107,6 +109,22 @@ def test_held_out_answers(made, stage, own, lora, precision, answering) -> None:
     matrices = sum(isinstance(module, torch.nn.Linear) for module in trainer.model.modules())
     assert (matrices if answering != "fp32" else 0) == products.casts
     assert before == {name: (id(weights), weights.dtype) for name, weights in trainer.model.named_parameters()}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", "grpo"])
+def test_trl_s_evaluation(made, stage, lora, precision) -> None:
+    """So is every product of TRL's evaluation in the precision of the training, also beside a reference or a judge,
+    and before any step; but for the head of a reward model, whose scores are float32.
+    """
+    trainer, _ = made(stage, lora, precision, precision, {"rewards": {"accuracy": 1.0, "reward_model": 0.1}})
+    with Products() as products:
+        figures = training.evaluated(trainer)
+
+    assert {DTYPES[precision]} == products.dtypes
+    if stage == "dpo":  # policy and reference are one
+        assert 0 == figures["eval_rewards/margins"]
 
 
 @pytest.mark.parametrize("answering", ["fp32", "bf16"])

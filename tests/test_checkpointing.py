@@ -6,7 +6,7 @@ import pytest
 from test_arithmetic_of_answers import LORA, made  # noqa: F401
 from transformers import TrainerCallback
 
-from llmrl import models
+from llmrl import training
 
 
 class Hooks(TrainerCallback):
@@ -28,7 +28,7 @@ def test_no_hooks_pile_up(made, stage: str, lora: dict | None) -> None:  # noqa:
     options = {"max_completion_length": 2} if stage == "grpo" else {}
     trainer, _ = made(stage, lora, "fp32", "fp32", max_steps=50, gradient_checkpointing=True, **options)
     trainer.add_callback(hooks)
-    models.keep_one_hook(trainer.model)
+    training.settle(trainer)
     trainer.train()
 
     assert 50 == len(hooks.counts)

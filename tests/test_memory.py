@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from bench import inputs
-from llmrl import memory, models, params, training
+from llmrl import answers, memory, models, params, training
 from llmrl.errors import InputError
 from llmrl.hardware import Hardware
 from llmrl.memory import Shape
@@ -289,7 +289,7 @@ def whole_training(folder: Path, stage: str, lora: dict | None, precision: str, 
     rows = datasets.Dataset.from_list([row] * 8)
     run = training.Run(chosen, Hardware("cpu", "CPU", precision), None, rows, rows, folder, "run")
     auto.from_config(config(values), dtype=torch.float32).save_pretrained(folder / "model")
-    reference = run.loading.load(auto, str(folder / "model")) if stage == "dpo" and not lora else None
+    reference = run.frozen.load(auto, str(folder / "model")) if stage == "dpo" and not lora else None
     trainer = kind(
         model=run.loading.load(auto, str(folder / "model")),
         args=configuration(**run.arguments | {"max_steps": 2}),
@@ -298,7 +298,7 @@ def whole_training(folder: Path, stage: str, lora: dict | None, precision: str, 
         peft_config=run.lora(task),
         **({"ref_model": reference} if reference else {}),
     )
-    models.keep_small_updates(trainer.model)
+    training.settle(trainer)
     held = [*four_bit.weights(trainer.model), *(reference.parameters() if reference else ())]
     with Live(*held) as live:
         trainer.train()
@@ -327,10 +327,11 @@ def test_generating_and_judging(tmp_path: Path, precision: str) -> None:
     own = {"lora": None, "batch": 32, "micro_batch": 4, "max_prompt_length": 16, "rewards": {"reward_model": 1.0}}
     chosen = settings("grpo", own, **options)
     tokenizer = models.load_tokenizer(str(ROOT / "models/tiny"))
-    rows = datasets.Dataset.from_list([{"prompt": "7" * 16}] * 16)
+    rows = datasets.Dataset.from_list([{"prompt": [{"role": "user", "content": "7" * 10}]}] * 16)
     run = training.Run(chosen, Hardware("cpu", "CPU", precision), None, rows, rows, tmp_path, "run")
     judge = transformers.AutoModelForSequenceClassification.from_config(config(values), dtype=torch.float32)
     judge.config.use_cache = False  # as the stage that made it saved it
+    models.freeze(judge, {"fp32": "float32", "bf16": "bfloat16"}[precision])
     trainer = trl.GRPOTrainer(
         model=transformers.AutoModelForCausalLM.from_config(config(values), dtype=torch.float32),
         reward_funcs=[judge],
@@ -338,7 +339,9 @@ def test_generating_and_judging(tmp_path: Path, precision: str) -> None:
         args=trl.GRPOConfig(**run.arguments | {"max_steps": 2}, generation_kwargs={"min_new_tokens": 48}),
         train_dataset=rows,
         processing_class=tokenizer,
+        rollout_func=answers.rollout(precision),
     )
+    training.settle(trainer)
     held = [*trainer.model.parameters(), *judge.parameters()]
     live, most = Live(*held), {}
 
