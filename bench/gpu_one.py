@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 import transformers
+import trl
 
 from llmrl import console, data, hardware, memory, params
 from llmrl.errors import reported
@@ -118,14 +119,14 @@ def ours(task: Task, found: Peaks, result: dict[str, Any]) -> None:
         run, _ = training.prepared(stage, settings, folder)
         result["expected"] = expected(run.memory)
         limit(task.cap)
-        trainer = stage.trainer(run, settings.own.init)
-        training.settle(trainer)
-        trainer.add_callback(guards.Finite(trainer, stage.name))
         protocol = settings.answers
         if task.around and settings.own.pass_rate:
             some = run.train_rows.select(range(max(1, protocol.batch // settings.own.pass_samples)))
             with moment("judging prompts", found):
-                difficulty.judged(trainer, replace(run, train_rows=some))
+                difficulty.judged(replace(run, train_rows=some), trl.GRPOConfig(**run.arguments))
+        trainer = stage.trainer(run, settings.own.init)
+        training.settle(trainer)
+        trainer.add_callback(guards.Finite(trainer, stage.name))
         result |= train(trainer, task, found)
         if not task.around:
             return
@@ -138,17 +139,18 @@ def ours(task: Task, found: Peaks, result: dict[str, Any]) -> None:
             trainer = stage.trainer(training.evaluating(run, "after"), str(folder.path / "model"))
             training.settle(trainer)
             training.evaluated(trainer)
+        del trainer
+        gc.collect()
         if stage.measure:
             prompts = data.read(Path(training.HELD_OUT_PROMPTS))
             some = prompts.select(range(max(1, protocol.batch // protocol.samples)))
             with moment("answering", found):
-                answers.measure(trainer.model, run.tokenizer, some, protocol, run.hardware.answers)
+                policy = run.policy(str(folder.path / "model"))
+                answers.measure(policy, run.tokenizer, some, protocol, run.hardware.answers)
 
 
 def theirs(task: Task, found: Peaks, result: dict[str, Any]) -> None:
     """TRL's trainer with its own defaults, by the model's path."""
-    import trl
-
     from llmrl import rewards
 
     hardware.without_cudnn()

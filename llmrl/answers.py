@@ -202,7 +202,8 @@ def arithmetic(model: PreTrainedModel, precision: str) -> Iterator[None]:
     prepared = model.__dict__.pop("forward", None)  # accelerate's, which computes in the precision of the training
     kept = []
     for module in model.modules():
-        if isinstance(module, torch.nn.Linear) and module.weight.dtype == torch.float32 != dtype:
+        # Not those in 4 bit, which are no floating-point numbers.
+        if isinstance(module, torch.nn.Linear) and module.weight.is_floating_point() and module.weight.dtype != dtype:
             for name, weights in [*module.named_parameters(recurse=False)]:
                 kept.append((module, name, weights))
                 setattr(module, name, torch.nn.Parameter(weights.to(dtype), requires_grad=False))

@@ -10,17 +10,17 @@ without a solution cannot be judged so; it stays, for the rewards that need none
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import trl
 
 from llmrl import answers, launch
 from llmrl.errors import InputError
 
 if TYPE_CHECKING:
-    from trl import GRPOTrainer
-
     from llmrl.checkpoints import Store
     from llmrl.runs import Folder
     from llmrl.training import Run
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 TABLE = "prompts.parquet"
 
 
-def choose(trainer: GRPOTrainer, run: Run, store: Store, folder: Folder) -> dict[str, int]:
-    """Have the trainer train on the prompts within grpo.pass_rate alone, and count these and the others.
+def choose(run: Run, store: Store, folder: Folder) -> tuple[Run, dict[str, int]]:
+    """The run on the prompts within grpo.pass_rate alone; these and the others counted.
 
     How they were judged is kept with the checkpoints, so that a run that goes on need not judge again. Raises
     InputError where no row has the solution that is asked for, and where the rest is no batch.
@@ -39,19 +39,20 @@ def choose(trainer: GRPOTrainer, run: Run, store: Store, folder: Folder) -> dict
     if (asked := [name for name in needs if needs[name]]) and not any(run.train_rows["solution"]):
         raise InputError(f"grpo.{asked[0]} in params.yaml needs solutions, and no row of data/prompts has one.")
     if own.pass_rate is None:
-        return {}
+        return run, {}
+    args = trl.GRPOConfig(**run.arguments)
     kept = store.folder / "judged"
     if launch.first() and not kept.exists():
         with folder.phase("judging prompts"):
             written = store.unfinished / kept.name
             written.mkdir()
-            pq.write_table(pa.Table.from_pylist(judged(trainer, run)), written / TABLE)
+            pq.write_table(pa.Table.from_pylist(judged(run, args)), written / TABLE)
             store.keep(written, kept.name, {})
     launch.wait()
     shutil.copyfile(kept / TABLE, folder.path / TABLE)
     table = pq.read_table(kept / TABLE)
     easy, hard, rows = sides(table["right"].to_pylist(), own.pass_rate)
-    if len(rows) < (needed := trainer.args.generation_batch_size // trainer.args.num_generations):
+    if len(rows) < (needed := args.generation_batch_size // args.num_generations):
         ended = sum(table["ended"].to_pylist()) / len(table)
         raise InputError(
             f"params.yaml: grpo.pass_rate: {len(rows)} of {len(table)} prompts are left, and a batch needs {needed}: "
@@ -59,8 +60,8 @@ def choose(trainer: GRPOTrainer, run: Run, store: Store, folder: Folder) -> dict
             f"{1 - ended:.0%} were cut off at grpo.max_completion_length. Widen the range, take more or other prompts "
             "(data.prompts), or start from a better policy (grpo.init)."
         )
-    trainer.train_dataset = trainer.train_dataset.select(rows)
-    return {"rows": len(rows), "rows_too_easy": easy, "rows_too_hard": hard}
+    counts = {"rows": len(rows), "rows_too_easy": easy, "rows_too_hard": hard}
+    return replace(run, train_rows=run.train_rows.select(rows)), counts
 
 
 def sides(rates: list[float | None], bounds: list[float]) -> tuple[int, int, list[int]]:
@@ -75,14 +76,16 @@ def sides(rates: list[float | None], bounds: list[float]) -> tuple[int, int, lis
     return easy, hard, [row for row, rate in enumerate(rates) if rate is None or low <= rate <= high]
 
 
-def judged(trainer: GRPOTrainer, run: Run) -> list[dict[str, Any]]:
-    """Answers to each prompt, sampled as the trainer samples its completions, and the share of them that is right."""
-    args, own, precision = trainer.args, run.settings.own, run.hardware.answers
+def judged(run: Run, args: trl.GRPOConfig) -> list[dict[str, Any]]:
+    """Answers to each prompt, sampled as GRPO's trainer samples its completions by the same arguments, and the share of
+    them that is right.
+    """
+    own, policy = run.settings.own, run.policy(run.settings.own.init)
     sampling = {name: getattr(args, name) for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")}
     prompts, solutions = run.train_rows["prompt"], run.train_rows["solution"]
-    with answers.answering(trainer.model, precision, own.seed):
+    with answers.answering(policy, run.hardware.answers, own.seed):
         several = answers.generate(
-            trainer.model,
+            policy,
             run.tokenizer,
             prompts,
             run.settings.answers.batch,

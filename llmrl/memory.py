@@ -293,7 +293,10 @@ class Stage:
         """What one layer keeps of its forward pass for the backward: the rows of docs/memory.md."""
         shape, p = self.shape, self.arithmetic
         streams = 6 * FLOAT if p == FLOAT else 4 * FLOAT + 5 * p  # of norms, and what goes into the matrices
-        token = streams * shape.hidden + 4 * p * shape.attention + (3 * self.inner + p) * shape.intermediate
+        gates = 3 * self.inner
+        if self.liger:  # which computes a norm's quotients and the activation's values anew in the backward pass
+            streams, gates = streams - 2 * FLOAT, gates - self.inner
+        token = streams * shape.hidden + 4 * p * shape.attention + (gates + p) * shape.intermediate
         scores = FLOAT * shape.heads * self.attended * self.keeps_scores
         mask, sums = p * self.attended, FLOAT * (shape.heads + 2)  # softmax's and the norms'
         return tokens * (token + mask + sums + scores)
@@ -375,53 +378,68 @@ class Stage:
         """What is there all the while that it trains."""
         return self.models() | {"optimizer states": self.states()} | self.buckets()
 
-    def answering(self, sequences: int, prompt: int, new: int, adapters: bool) -> Parts:
-        """What generating takes beside the models: the first pass over the prompts, or the last token. Of a model that
-        is measured whole no `adapters` are left.
+    def answering(self, new: int, at_once: int) -> Parts:
+        """What is held while the policy of a folder answers, alone: with its layers' matrices in the precision in which
+        they are multiplied.
         """
-        shape, precision = self.shape, self.answers or self.precision
-        p = FLOAT if precision == "fp32" else 2
-        matrices = 0 if adapters and self.four_bit else shape.layers * numbers([*shape.linears.values()])
-        trained = numbers(self.trained) if adapters and self.settings.lora else 0
-        cast = p * (matrices + shape.vocabulary * shape.hidden + trained) if p != FLOAT else 0
+        spared = (FLOAT - self.answered) * self.shape.layers * numbers([*self.shape.linears.values()])
+        alone = replace(self, settings=replace(self.settings, own=replace(self.settings.own, lora=None)))
+        generating = alone.generating(at_once, new, cast=self.shape.vocabulary * self.shape.hidden)
+        return {"weights": FLOAT * numbers(self.shape.tensors()) - spared} | generating
+
+    @property
+    def answered(self) -> int:
+        """Bytes of a number that a matrix is multiplied with while the model answers."""
+        return FLOAT if (self.answers or self.precision) == "fp32" else 2
+
+    def rollout(self, completions: int) -> Parts:
+        """What so many completions of GRPO's take beside the models: the one that is trained has its matrices cast."""
+        shape, settings = self.shape, self.settings
+        matrices = 0 if self.four_bit else shape.layers * numbers([*shape.linears.values()])
+        adapters = numbers(self.trained) if settings.lora else 0
+        return self.generating(completions, self.completion, matrices + shape.vocabulary * shape.hidden + adapters)
+
+    def generating(self, sequences: int, new: int, cast: int) -> Parts:
+        """What generating takes beside the models, with so many numbers of these cast: the first pass over the prompts,
+        or the last token.
+        """
+        shape, p = self.shape, self.answered
         # A token's keys and values in a layer: torch's rotation leaves keys in float32, and the cache makes both alike.
         each = 2 * shape.head * (p if self.liger else FLOAT)
         # A layer's cache is copied when it grows; padded prompts have each query's keys and values laid out.
         copies = shape.kv_heads * (shape.layers + 1) + (shape.heads if shape.heads != shape.kv_heads else 0)
         return {
-            CAST: cast,
-            "KV cache": each * copies * sequences * (prompt + new),
-            "activations": self.passing(sequences * prompt),
+            CAST: p * cast if p != FLOAT else 0,
+            "KV cache": each * copies * sequences * (self.prompt + new),
+            "activations": self.passing(sequences * self.prompt),
             "logits": (p + 3 * FLOAT) * sequences * shape.vocabulary,  # as they come; in float32, warped, probabilities
         }
 
-    def evaluating(self, adapters: bool) -> Parts:
+    def evaluating(self) -> Parts:
         """What TRL's evaluation takes beside the models: a pass over a batch, or generating it."""
         rows = int(self.option("per_device_eval_batch_size"))
         tokens = rows * sides(self.settings) * length(self.settings)
         a_pass = {CAST: self.cast(whole=False), "activations": self.passing(tokens), "logits": self.tile(tokens)}
         if self.settings.stage != "grpo":
             return a_pass
-        generating = self.answering(rows, self.prompt, self.completion, adapters)
-        return max(a_pass, generating, key=lambda parts: sum(parts.values()))
+        return max(a_pass, self.rollout(rows), key=lambda parts: sum(parts.values()))
 
     def moments(self) -> dict[str, Parts]:
         """What is held at each moment at which much is: the largest decides whether the stage fits."""
         settings, found, protocol = self.settings, self.step(), self.settings.answers
         held = self.held()
         if settings.stage == "grpo":
-            found["generating"] = held | self.answering(self.generated, self.prompt, self.completion, adapters=True)
+            found["generating"] = held | self.rollout(self.generated)
             if settings.own.pass_rate:
                 at_once = max(protocol.batch, settings.own.pass_samples)
-                judging = self.answering(at_once, self.prompt, self.completion, adapters=True)
-                found["judging prompts"] = self.models() | judging
+                found["judging prompts"] = self.answering(self.completion, at_once)
             if "reward_model" in settings.own.rewards:  # TRL has it judge all completions of a step at once
                 found["judging"] = held | {"activations": self.passing(self.generated * length(self.settings))}
-        found["evaluating"] = held | self.evaluating(adapters=True)
-        found["measuring"] = self.measured() | self.evaluating(adapters=False)
+        found["evaluating"] = held | self.evaluating()
+        found["measuring"] = self.measured() | self.evaluating()
         if not self.classifier:
-            at_once, new = max(protocol.batch, protocol.samples), protocol.max_new_tokens
-            found["answering"] = self.measured() | self.answering(at_once, self.prompt, new, adapters=False)
+            at_once = max(protocol.batch, protocol.samples)
+            found["answering"] = self.answering(protocol.max_new_tokens, at_once)
         return found
 
     def peak(self) -> tuple[str, Parts]:

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from llmrl.runs import Folder
     from llmrl.tracking import Figures
 
-Choose = Callable[["Trainer", "Run", "checkpoints.Store", "Folder"], dict[str, int]]
+Choose = Callable[["Run", "checkpoints.Store", "Folder"], tuple["Run", dict[str, int]]]
 Measure = Callable[["PreTrainedModel", "PreTrainedTokenizerBase", "Dataset", params.Answers, str], "Measured"]
 HELD_OUT_PROMPTS = "data/prompts/eval.parquet"
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # torch's names of precisions
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Stage:
 
     `trainer` constructs TRL's trainer on the model in a folder; `kinds` are the settings that name a model folder, with
     the class of model each must hold; `tracked` TRL's names of figures, and ours (`*` stands for any reward),
-    `averaged` those whose mean over the training is kept; `choose` leaves out rows of which nothing is learned, and
-    counts them; `measure` measures a policy by its answers.
+    `averaged` those whose mean over the training is kept; `choose` gives the run without the rows of which nothing is
+    learned, and counts them; `measure` measures a policy by its answers.
     """
 
     name: str
@@ -105,9 +106,16 @@ class Run:
     @property
     def frozen(self) -> models.Loading:
         """How a model is loaded that it only asks: its reference, or its judge."""
-        precision = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[self.hardware.precision]
         liger = self.hardware.kernels == "liger"
-        return models.Loading(self.settings.own.attn_implementation, liger, frozen=precision)
+        return models.Loading(self.settings.own.attn_implementation, liger, frozen=DTYPES[self.hardware.precision])
+
+    def policy(self, folder: str) -> PreTrainedModel:
+        """The model of a folder, to answer: alone on the device, without trainer, adapters or whatever it learns with.
+
+        So every policy is measured in one way, with as much memory for as many answers at once.
+        """
+        how = replace(self.frozen, frozen=DTYPES[self.hardware.answers])
+        return models.load_policy(folder, how).to(self.hardware.kind)
 
     def lora(self, task: str) -> LoraConfig | None:
         """The adapters to train in place of the weights, if any; of a classifier (SEQ_CLS) its head is trained too."""
@@ -247,16 +255,19 @@ class Work:
         """Train, from the last checkpoint where there is one."""
         from llmrl import console, guards, resume, sample
 
-        settings, folder, store = self.run.settings, self.folder, self.store
+        run, settings, folder, store = self.run, self.run.settings, self.folder, self.store
+        resumed = store.newest()
+        known = resumed or models.is_product(settings.own.init)  # measured when the run began, or the model was made
+        answered = {} if known else self.answered("before", settings.own.init)
+        if self.stage.choose:
+            run, counts = self.stage.choose(run, store, folder)
+            self.figures.counts |= counts
         with folder.phase("loading the model"):
             self.keep_completions()
-            trainer = self.trainer(replace(self.run, output_dir=store.unfinished), settings.own.init)
-        if self.stage.choose:
-            self.figures.counts |= self.stage.choose(trainer, self.run, store, folder)
-        (folder.path / "sample.txt").write_text(sample.text(trainer, self.run.tokenizer), encoding="utf-8")
-        resumed = store.newest()
-        folder.terminal.show(console.work(self.run, trainer, self.figures.counts, resumed))
-        before = self.recall(resumed) if resumed else self.before(trainer)
+            trainer = self.trainer(replace(run, output_dir=store.unfinished), settings.own.init)
+        (folder.path / "sample.txt").write_text(sample.text(trainer, run.tokenizer), encoding="utf-8")
+        folder.terminal.show(console.work(run, trainer, self.figures.counts, resumed))
+        before = self.recall(resumed) if resumed else self.before(trainer) | answered
 
         def so_far() -> dict[str, Any]:
             return {"before": before, "points": self.figures.points, "counts": self.figures.counts}
@@ -296,7 +307,10 @@ class Work:
         launch.wait()
         with self.folder.phase("measuring after"):
             trainer = self.trainer(evaluating(self.run, "after"), str(unfinished))
-            after = self.measure(trainer, "after", answers=True)
+            after = self.figures.closing(evaluated(trainer))
+            del trainer
+            gc.collect()
+        after |= self.answered("after", str(unfinished))
         if not launch.first():
             return
         if lost := [name for name in kept["before"] if name not in after]:
@@ -322,7 +336,7 @@ class Work:
             (self.store.unfinished / "completions").symlink_to(self.folder.path / "completions")
 
     def before(self, trainer: Trainer) -> dict[str, Any]:
-        """Measure the model it starts from: the trainer's own, where that can be evaluated before it is trained.
+        """TRL's evaluation of the model it starts from: the trainer's own, where that can be evaluated before training.
 
         accelerate never gives a model that was evaluated to several processes: each would train its own. One in 4 bit
         answers unlike the folder it came from, and unlike what it will be once it is saved.
@@ -331,7 +345,7 @@ class Work:
         with self.folder.phase("measuring before"):
             if self.run.settings.processes > 1 or self.run.loading.four_bit:
                 trainer = self.trainer(evaluating(self.run, "before", self.figures.callback), init)
-            found = self.measure(trainer, "before", answers=not models.is_product(init))
+            found = self.figures.closing(evaluated(trainer))
             del trainer
             gc.collect()  # a trainer refers to itself, and would keep its model
         return found
@@ -346,21 +360,22 @@ class Work:
             self.figures.draw(step, values)
         return state["before"]
 
-    def measure(self, trainer: Trainer, when: str, answers: bool) -> dict[str, Any]:
-        """A model's held-out figures under our names: TRL's evaluation and, of a policy, the answers to the held-out
-        prompts. With `answers`, all of these go to the run's folder, and a few to metrics/.
+    def answered(self, when: str, folder: str) -> dict[str, Any]:
+        """The figures of a policy's answers to the held-out prompts. All of these go to the run's folder, and a few to
+        metrics/.
         """
         from llmrl import data
 
-        found = self.figures.closing(evaluated(trainer))
-        if answers and self.stage.measure and launch.first():
+        if not self.stage.measure or not launch.first():
+            return {}
+        run = self.run
+        with self.folder.phase(f"answering {when}"):
             prompts = data.read(Path(HELD_OUT_PROMPTS))
-            given = (self.run.tokenizer, prompts, self.run.settings.answers, self.run.hardware.answers)
-            measured = self.stage.measure(trainer.model, *given)
-            self.folder.keep(f"answers_{when}", measured.rows)
-            self.figures.samples(measured.rows)
-            found["answers"] = measured.figures
-        return found
+            given = (run.tokenizer, prompts, run.settings.answers, run.hardware.answers)
+            measured = self.stage.measure(run.policy(folder), *given)
+        self.folder.keep(f"answers_{when}", measured.rows)
+        self.figures.samples(measured.rows)
+        return {"answers": measured.figures}
 
 
 def settle(trainer: Trainer) -> None:

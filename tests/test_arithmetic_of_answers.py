@@ -94,21 +94,26 @@ def made(tmp_path: Path):
     ids=["sft", "dpo", "grpo", "grpo with a judge"],
 )
 def test_held_out_answers(made, stage, own, lora, precision, answering) -> None:
-    """Every matrix product of the answers, after TRL's own evaluation, is in the precision of the answers; weights are
-    cast once, and are as before afterwards.
+    """Every matrix product of the answers is in the precision of the answers, also by a model that is being trained and
+    was evaluated by TRL; each weight is cast once, and is as before afterwards.
     """
     trainer, run = made(stage, lora, precision, answering, own)
     trainer.evaluate()
-    before = {name: (id(weights), weights.dtype) for name, weights in trainer.model.named_parameters()}
     protocol = replace(run.settings.answers, samples=2, max_new_tokens=4, batch=4)
     prompts = datasets.Dataset.from_list([ROWS["grpo"]] * 2)
-    with Products() as products:
-        answers.measure(trainer.model, run.tokenizer, prompts, protocol, run.hardware.answers)
+    for model in (trainer.model, run.policy(TINY)):
+        before = {name: (id(weights), weights.dtype) for name, weights in model.named_parameters()}
+        cast = [
+            module
+            for module in model.modules()
+            if isinstance(module, torch.nn.Linear) and module.weight.dtype != DTYPES[answering]
+        ]
+        with Products() as products:
+            answers.measure(model, run.tokenizer, prompts, protocol, run.hardware.answers)
 
-    assert {DTYPES[answering]} == products.dtypes
-    matrices = sum(isinstance(module, torch.nn.Linear) for module in trainer.model.modules())
-    assert (matrices if answering != "fp32" else 0) == products.casts
-    assert before == {name: (id(weights), weights.dtype) for name, weights in trainer.model.named_parameters()}
+        assert {DTYPES[answering]} == products.dtypes
+        assert len(cast) == products.casts
+        assert before == {name: (id(weights), weights.dtype) for name, weights in model.named_parameters()}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -145,7 +150,7 @@ def test_completions_and_judged_prompts(made, rewards, lora, precision, answerin
 
     trainer.rollout_func = watched
     with Products() as products:
-        difficulty.judged(trainer, run)
+        difficulty.judged(run, trainer.args)
     trainer.train()
     while_training = len(seen)
     trainer.evaluate()

@@ -375,7 +375,8 @@ def test_cache(precision: str) -> None:
     stage = memory.Stage(Shape.of(SMALL), settings("grpo"), precision)
 
     copies = layers + 1 + SMALL["num_attention_heads"] // SMALL["num_key_value_heads"]
-    assert held * copies // layers == stage.answering(3, 15, 5, adapters=True)["KV cache"]
+    chosen = replace(stage.settings, own=replace(stage.settings.own, max_prompt_length=15))
+    assert held * copies // layers == replace(stage, settings=chosen).generating(3, 5, cast=0)["KV cache"]
 
 
 def test_adafactor_s_update() -> None:
@@ -415,9 +416,12 @@ def test_models_that_are_held(stage: str, own: dict, options: dict, expected: di
 
 @pytest.mark.parametrize("lora", [None, {"rank": 1, "alpha": 1}])
 def test_dpo_s_outcome_is_measured_against_the_reference(lora: dict | None) -> None:
-    """Which is then loaded, whether or not it was held while the model was trained."""
+    """Which is then loaded, whether or not it was held while the model was trained; not while the policy answers."""
     chosen = settings("dpo", {"lora": lora}, precompute_ref_log_probs=True)
-    held = memory.Stage(Shape.of(QWEN), chosen, "bf16").moments()["answering"]
+    moments = memory.Stage(Shape.of(QWEN), chosen, "bf16").moments()
+    held = moments["measuring"]
 
     expected = {"weights": WHOLE, "reference model": WHOLE - SPARED}
     assert expected == {name: held[name] for name in expected}
+    assert "reference model" not in moments["answering"]
+    assert WHOLE - SPARED == moments["answering"]["weights"]
