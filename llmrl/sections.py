@@ -205,6 +205,10 @@ class Settings:
     def tracked(self) -> dict[str, Any]:
         """Everything here that decides the bytes of the stage's model, for its provenance."""
         own = {f.name: getattr(self.own, f.name) for f in fields(OWN[self.stage]) if f.name not in ("lr", "lr_scale")}
+        if self.stage == "grpo":
+            own["answers.precision"] = self.answers.precision  # of its completions
+        if self.own.pass_rate:
+            own["answers.batch"] = self.answers.batch  # which decides the random numbers that prompts are judged by
         return {"learning_rate": self.lr, "processes": self.processes, **own, **self.trl}
 
 

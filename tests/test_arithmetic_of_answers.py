@@ -173,3 +173,15 @@ def test_cast_once_or_at_each_product_it_is_the_same(made) -> None:
         expected = trainer.model.eval()(**tokens).logits
 
     assert torch.equal(expected, found)
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_scores_are_not_rounded(made, lora) -> None:
+    """A reward model that computes in bfloat16 still tells two scores apart that would be one in it."""
+    trainer, run = made("reward", lora, "bf16", "bf16")
+    tokens = run.tokenizer(["1 + 1 = 2", "2 + 2 = 4", "3 + 3 = 6"], return_tensors="pt", padding=True)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        scores = trainer.model(**tokens).logits
+
+    assert torch.float32 == scores.dtype
+    assert not torch.equal(scores, scores.bfloat16().float())

@@ -8,13 +8,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from clone import Clone, micro_clone
+from test_memory import settings
 
 from llmrl import hardware, locks, plan
+from llmrl.errors import InputError
 
+GROWS = "expandable_segments:True"
 A, B = "GPU-8f2c41d6-d33d-2b2c-524d-9e3d8d2b8a77", "GPU-8e90aa17-68b6-5900-d7d1-74026173bb44"
 TWO = f"GPU 0: NVIDIA GeForce GTX 1080 (UUID: {A})\nGPU 1: NVIDIA H200 (UUID: {B})"
 ONE = f"GPU 0: NVIDIA H200 (UUID: {A})"
@@ -268,3 +273,58 @@ def test_two_that_need_two(tool):
             with process(CUDA_VISIBLE_DEVICES=order, **SEVERAL) as other, ExitStack() as free:
                 assert other.stdout.readline().startswith(f"waiting for {first}: ")
                 assert last == locks.first_free([last], "dpo", free, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("vllm", "given", "expected"),
+    [
+        (False, {}, {"PYTORCH_ALLOC_CONF": GROWS}),
+        (True, {}, {"PYTORCH_ALLOC_CONF": GROWS, "PYTORCH_CUDA_ALLOC_CONF": GROWS}),
+        (True, {"PYTORCH_ALLOC_CONF": "x"}, {"PYTORCH_ALLOC_CONF": "x"}),
+        (False, {"PYTORCH_CUDA_ALLOC_CONF": "x"}, {"PYTORCH_CUDA_ALLOC_CONF": "x"}),
+    ],
+)
+def test_memory_that_grows_where_it_lies(monkeypatch, vllm, given, expected):
+    """vLLM, which must switch it off around its own, reads torch's older variable alone; a user's own choice stays."""
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+    for name in names:
+        monkeypatch.setenv(name, given.get(name, ""))
+        if name not in given:
+            monkeypatch.delenv(name)
+    hardware.allocate(vllm)
+
+    assert expected == {name: os.environ[name] for name in names if name in os.environ}
+
+
+@pytest.fixture
+def cpu(monkeypatch):
+    """No GPU, and threads as they are afterwards."""
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("cpu")
+def test_no_attention_of_cudnn_s():
+    """Where a stage has looked for its device, torch does not choose it; and that can be recorded."""
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    hardware.detect(settings("sft"))
+
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert not hardware.cudnn_attention()
+
+
+@pytest.mark.usefixtures("cpu")
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_a_precision_that_is_not_there(stage):
+    """Neither to train in nor to answer in; each is named by its setting."""
+    chosen = settings(stage)
+    half = replace(chosen, own=replace(chosen.own, precision="fp16"))
+    answering = replace(chosen, answers=replace(chosen.answers, precision="fp16"))
+
+    assert ("fp32", "fp32") == (hardware.detect(chosen).precision, hardware.detect(chosen).answers)
+    with pytest.raises(InputError, match=r"params.yaml: precision: fp16 is not to be had on CPU"):
+        hardware.detect(half)
+    with pytest.raises(InputError, match=r"params.yaml: answers.precision: fp16 is not to be had on CPU"):
+        hardware.detect(answering)

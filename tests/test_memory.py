@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import weakref
 from dataclasses import fields, replace
 from pathlib import Path
@@ -425,3 +426,33 @@ def test_dpo_s_outcome_is_measured_against_the_reference(lora: dict | None) -> N
     assert expected == {name: held[name] for name in expected}
     assert "reference model" not in moments["answering"]
     assert WHOLE - SPARED == moments["answering"]["weights"]
+
+
+CHECKPOINTING = {"gradient_checkpointing": True}
+LEVERS = {
+    "activations kept takes": ({}, {}),
+    "`micro_batch: 1`": ({"micro_batch": 1}, {}),
+    "`gradient_checkpointing: true`": ({}, CHECKPOINTING),
+    "`gradient_checkpointing_kwargs: {every_n_layers: 2}`": (
+        {},
+        CHECKPOINTING | {"gradient_checkpointing_kwargs": {"every_n_layers": 2}},
+    ),
+    "`packing: true` (sft)": ({}, {"packing": True}),
+    "`optim: adafactor`, with checkpointing": ({}, CHECKPOINTING | {"optim": "adafactor"}),
+    "`optim: adamw_8bit`, with checkpointing": ({}, CHECKPOINTING | {"optim": "adamw_8bit"}),
+    "`lora: {rank: 16, alpha: 32}`, with checkpointing": ({"lora": {"rank": 16, "alpha": 32}}, CHECKPOINTING),
+    "`precompute_ref_log_probs: true` (dpo)": ({"micro_batch": 1}, CHECKPOINTING | {"precompute_ref_log_probs": True}),
+}
+
+
+@pytest.mark.parametrize("lever", LEVERS)
+def test_documented_levers(lever: str) -> None:
+    """The GiB in docs/memory.md's table are those of the formula."""
+    own, options = LEVERS[lever]
+    whole = {"lora": None, "batch": 64, "micro_batch": 4} | own
+    plain = {"gradient_checkpointing": False, "optim": "adamw_torch_fused", "max_length": 1024} | options
+    chosen = settings("dpo" if "(dpo)" in lever else "sft", whole, **plain)
+    most = max(sum(parts.values()) for parts in memory.Stage(Shape.of(QWEN), chosen, "bf16", "cuda").step().values())
+    line = next(line for line in (ROOT / "docs/memory.md").read_text(encoding="utf-8").splitlines() if lever in line)
+
+    assert f"{most / 2**30:.2f}" == re.findall(r"\d+\.\d\d", line)[-1 if "->" in line else 0]

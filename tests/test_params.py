@@ -110,3 +110,22 @@ def test_it_prints_what_each_trainer_gets(python):
     assert 0 == done.returncode
     for name in ("learning_rate", "per_device_eval_batch_size", "max_completion_length"):
         assert re.search(rf"\b{name}\b", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("section", "asked", "expected"),
+    [
+        ({"train.precision": "bf16"}, "auto", "bf16"),
+        ({"train.precision": "bf16"}, "fp32", "fp32"),
+        ({"train.precision": "bf16", "dpo.max_steps": "50\n  precision: fp32"}, "auto", "bf16"),
+        ({}, "auto", "auto"),
+    ],
+)
+def test_all_policies_answer_in_one_precision(change, section, asked, expected):
+    """The one that is asked, or else that of `train`, whatever a stage's own."""
+    change("answers.precision", asked)
+    for name, value in section.items():
+        change(name, value)
+    assert {expected} == {params.stage(name).answers.precision for name in params.STAGES}
+    assert expected == params.stage("grpo").tracked["answers.precision"]
+    assert "answers.precision" not in params.stage("dpo").tracked

@@ -101,6 +101,9 @@ def test_product(clone: Clone, stage: str) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     provenance = json.loads((folder / "provenance.json").read_text())
 
+    (record,) = (run for run in clone.runs() if run["stage"] == stage)
+
+    assert ("fp32", False) == (record["answers_in"], record["cudnn_attention"])
     assert {"settings", "inputs", "code", "versions", "device"} == set(provenance)
     assert sorted(provenance["inputs"]) == sorted(
         {

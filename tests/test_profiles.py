@@ -94,7 +94,7 @@ def expected(profile: str) -> dict[str, str]:
     seconds = sum(past.expected(one, one.settings.trl["max_steps"], *given).seconds for one in stages)
     return {
         "time": f"{seconds / 3600:.1f} h on a card of the 6 GB class, by arithmetic; not measured yet",
-        "GPU memory": f"at most {fit.size(max(map(fit.total, stages)))}, by arithmetic; not measured yet",
+        "GPU memory": f"at most {fit.size(max(map(fit.total, stages)))}, by arithmetic; measured: docs/gpu.md",
     }
 
 

@@ -6,6 +6,7 @@ import json
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,16 @@ def test_a_record_that_was_cut_short_is_passed_over(folder, left):
     (damaged / "run.json").write_text(left)
 
     assert [folder.id] == [record["id"] for record in past.runs(stage)]
+
+
+def test_hours_of_judging(tmp_path, monkeypatch):
+    """Where GRPO judges its prompts, what they take is counted: each is answered as often as is asked."""
+    monkeypatch.chdir(tmp_path)
+    path = Path(__file__).parents[1] / "profiles/qwen2.5-0.5b.yaml"
+    chosen = params.stage("grpo", path)
+    stage = memory.Stage(memory.Shape.of(QWEN), chosen, "bf16", "cuda")
+    without = replace(stage, settings=replace(chosen, own=replace(chosen.own, pass_rate=None)))
+    hours = [past.expected(one, 300, 1, 2_400, 100).seconds / 3600 for one in (without, stage)]
+    rounds = 2_400 * chosen.own.pass_samples / chosen.answers.batch
+
+    assert hours[1] - hours[0] == pytest.approx(rounds * chosen.trl["max_completion_length"] * 0.024 / 3600)
