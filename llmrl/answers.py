@@ -223,11 +223,15 @@ def rollout(precision: str) -> Callable[[Prompts, GRPOTrainer], dict[str, Any]]:
     """
 
     def generated(prompts: Prompts, trainer: GRPOTrainer) -> dict[str, Any]:
-        tokenizer = trainer.processing_class
-        prompt_ids = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, return_dict=True)["input_ids"]
-        inputs = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt").to(
-            trainer.accelerator.device
-        )
+        tokenizer, asked = trainer.processing_class, {"add_generation_prompt": True, **trainer.chat_template_kwargs}
+        asked |= {"chat_template": trainer.chat_template, "return_dict": True}
+        prompt_ids = tokenizer.apply_chat_template(prompts, **asked)["input_ids"]
+        inputs = tokenizer.pad(
+            {"input_ids": prompt_ids},
+            padding_side="left",
+            pad_to_multiple_of=trainer.pad_to_multiple_of,
+            return_tensors="pt",
+        ).to(trainer.accelerator.device)
         with answering(trainer.model, precision):
             tokens = trainer.model.generate(**inputs, **trainer.generation_kwargs, disable_compile=True)
         completions = tokens[:, inputs["input_ids"].shape[1] :].tolist()  # (prompts, new tokens)
