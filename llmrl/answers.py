@@ -200,17 +200,19 @@ def arithmetic(model: PreTrainedModel, precision: str) -> Iterator[None]:
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     prepared = model.__dict__.pop("forward", None)  # accelerate's, which computes in the precision of the training
-    kept = []
+    kept: list[tuple[torch.nn.Module, str, Any]] = []
     for module in model.modules():
-        # Not those in 4 bit, which are no floating-point numbers.
-        if isinstance(module, torch.nn.Linear) and module.weight.is_floating_point() and module.weight.dtype != dtype:
+        if hasattr(module, "compute_dtype"):  # of a matrix in 4 bit
+            kept.append((module, "compute_dtype", module.compute_dtype))
+            module.compute_dtype = dtype
+        elif isinstance(module, torch.nn.Linear) and module.weight.dtype != dtype:
             for name, weights in [*module.named_parameters(recurse=False)]:
                 kept.append((module, name, weights))
                 setattr(module, name, torch.nn.Parameter(weights.to(dtype), requires_grad=False))
     with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
         yield
-    for module, name, weights in kept:
-        setattr(module, name, weights)
+    for module, name, value in kept:
+        setattr(module, name, value)
     if prepared is not None:
         model.forward = prepared
 
@@ -218,8 +220,8 @@ def arithmetic(model: PreTrainedModel, precision: str) -> Iterator[None]:
 def rollout(precision: str) -> Callable[[Prompts, GRPOTrainer], dict[str, Any]]:
     """GRPO's completions: sampled as its trainer says, all prompts at once, in a precision.
 
-    TRL's own are in that of the training, or with adapters in float32, and in the training's mode, in which adapters
-    drop out: https://huggingface.co/docs/trl/openenv names what a `rollout_func` returns.
+    By TRL itself they would be in that of the training or, with adapters, in float32, and in the mode of the training,
+    in which adapters drop out. https://huggingface.co/docs/trl/openenv names what a `rollout_func` returns.
     """
 
     def generated(prompts: Prompts, trainer: GRPOTrainer) -> dict[str, Any]:
@@ -233,7 +235,7 @@ def rollout(precision: str) -> Callable[[Prompts, GRPOTrainer], dict[str, Any]]:
             return_tensors="pt",
         ).to(trainer.accelerator.device)
         with answering(trainer.model, precision):
-            tokens = trainer.model.generate(**inputs, **trainer.generation_kwargs, disable_compile=True)
+            tokens = trainer.model.generate(**inputs, generation_config=trainer.generation_config)
         completions = tokens[:, inputs["input_ids"].shape[1] :].tolist()  # (prompts, new tokens)
         ends = trainer.eos_token_ids
         return {
@@ -285,14 +287,16 @@ def share(answers: list[Answer], solution: str | None) -> float | None:
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: list[list[dict[str, str]]],
+    prompts: Prompts,
     batch: int,
+    template: dict[str, Any] | None = None,
     **options: Any,
 ) -> list[list[Answer]]:
     """The model's answers to each prompt, `batch` at once, in the order of the prompts. The options are those of
-    transformers' `generate`.
+    transformers' `generate`, `template` what else the chat template is told.
     """
-    texts = [tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True) for prompt in prompts]
+    asked = {"tokenize": False, "add_generation_prompt": True} | (template or {})
+    texts = [tokenizer.apply_chat_template(prompt, **asked) for prompt in prompts]
     # Prompts of like length share a batch, so that little is computed for padding.
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     found: dict[int, list[Answer]] = {}

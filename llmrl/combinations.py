@@ -150,7 +150,7 @@ def require(settings: Settings, config: dict[str, Any], known: bool, kind: str) 
     asked = [name for name, value in cuda.items() if value]
     if asked and kind != "cuda":
         raise InputError(f"params.yaml: {asked[0]} as {stage} has it needs CUDA; this stage would run on {kind}.")
-    top_p = {**trl, **(trl.get("generation_kwargs") or {})}.get("top_p", 1.0)
+    top_p = {**trl, **(trl.get("generation_kwargs") or {})}.get("top_p") or 1.0
     if kind == "cuda" and stage == "grpo" and trl.get("full_determinism") and top_p < 1:
         raise InputError(
             f"params.yaml: grpo.top_p: {top_p:g} with full_determinism: CUDA adds up probabilities in no fixed order. "

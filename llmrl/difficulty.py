@@ -9,6 +9,7 @@ without a solution cannot be judged so; it stays, for the rewards that need none
 
 from __future__ import annotations
 
+import gc
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -81,7 +82,9 @@ def judged(run: Run, args: trl.GRPOConfig) -> list[dict[str, Any]]:
     them that is right.
     """
     own, policy = run.settings.own, run.policy(run.settings.own.init)
-    sampling = {name: getattr(args, name) for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")}
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    sampling = {name: value for name in names if (value := getattr(args, name)) is not None}
+    sampling |= {"do_sample": True, "max_new_tokens": args.max_completion_length} | (args.generation_kwargs or {})
     prompts, solutions = run.train_rows["prompt"], run.train_rows["solution"]
     with answers.answering(policy, run.hardware.answers, own.seed):
         several = answers.generate(
@@ -89,11 +92,12 @@ def judged(run: Run, args: trl.GRPOConfig) -> list[dict[str, Any]]:
             run.tokenizer,
             prompts,
             run.settings.answers.batch,
-            max_new_tokens=args.max_completion_length,
-            do_sample=True,
+            args.chat_template_kwargs,
             num_return_sequences=own.pass_samples,
-            **(sampling | (args.generation_kwargs or {})),
+            **sampling,
         )
+    del policy
+    gc.collect()  # with Liger's kernels it refers to itself, and a trainer is about to be loaded
     return [
         {
             "prompt": prompt[-1]["content"],

@@ -153,6 +153,7 @@ def detect(settings: Settings) -> Hardware:
     import torch
 
     without_cudnn()
+    settle(settings)
     own = settings.own
     if own.threads:
         torch.set_num_threads(own.threads)
@@ -168,7 +169,8 @@ def detect(settings: Settings) -> Hardware:
         # bf16 pays on a CPU from some 8 M parameters, and only on chips that have it: never by default.
         kind, name, best = "cpu", f"CPU, {torch.get_num_threads()} threads", "fp32"
         has = {"fp32": True, "fp16": False, "bf16": torch.cpu._is_avx512_bf16_supported()}
-    asked = {"precision": own.precision, "answers.precision": settings.answers.precision}
+    answering = "auto" if settings.stage == "reward" else settings.answers.precision
+    asked = {"precision": own.precision, "answers.precision": answering}
     for setting, value in asked.items():
         if value != "auto" and not has[value]:
             raise InputError(f"params.yaml: {setting}: {value} is not to be had on {name}; auto gives {best}.")
@@ -188,6 +190,19 @@ def allocate(vllm: bool) -> None:
     names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
     if not any(name in os.environ for name in names):
         os.environ.update(dict.fromkeys(names if vllm else names[:1], "expandable_segments:True"))
+
+
+def settle(settings: Settings) -> None:
+    """Have torch multiply as the trainer will, from the first product on: prompts are answered before there is one, and
+    cuBLAS keeps the workspace that it begins with.
+    """
+    import transformers
+    from transformers.utils.import_utils import enable_tf32
+
+    if settings.trl.get("full_determinism"):
+        transformers.enable_full_determinism(settings.own.seed)
+    if settings.trl.get("tf32"):
+        enable_tf32(True)
 
 
 def without_cudnn() -> None:

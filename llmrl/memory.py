@@ -173,6 +173,7 @@ class Stage:
     precision: str  # fp32 | bf16 | fp16
     kind: str = "cpu"  # of device: cpu | cuda | mps
     answers: str = ""  # the precision in which it answers, where that is another
+    liger: bool = False  # whether its kernels compute the layers
 
     def __post_init__(self) -> None:
         """Raise InputError where LoRA's targets are not all matrices of this shape: PEFT passes over those that are
@@ -195,11 +196,6 @@ class Stage:
     def arithmetic(self) -> int:
         """Bytes of a number that a matrix is multiplied with."""
         return FLOAT if self.precision == "fp32" else 2
-
-    @property
-    def liger(self) -> bool:
-        """Whether Liger's kernels compute the layers."""
-        return self.kind == "cuda" and self.settings.own.kernels != "torch"
 
     @property
     def inner(self) -> int:
@@ -279,15 +275,19 @@ class Stage:
             held["reward model"] = FLOAT * numbers(shape.tensors(classifier=True)) - spared
         return held
 
+    @property
+    def whole(self) -> Stage:
+        """The stage as it measures what was saved: without adapters, and with a reference."""
+        own, trl = replace(self.settings.own, lora=None), self.settings.trl | {"precompute_ref_log_probs": False}
+        return replace(self, settings=replace(self.settings, own=own, trl=trl))
+
     def measured(self) -> Parts:
-        """The models held while a whole one is measured: before the training, beside those to train where these cannot
+        """What is held while a whole model is measured: before the training, beside those to train where these cannot
         be measured themselves, in 4 bit or as one of several processes.
         """
-        own, trl = replace(self.settings.own, lora=None), self.settings.trl | {"precompute_ref_log_probs": False}
-        whole = replace(self.settings, own=own, trl=trl)
         apart = self.four_bit or self.settings.processes > 1
         beside = {f"{part} to train with": size for part, size in self.models().items()} if apart else {}
-        return replace(self, settings=whole).models() | beside
+        return self.whole.models() | self.whole.evaluating() | beside
 
     def kept(self, tokens: int) -> int:
         """What one layer keeps of its forward pass for the backward: the rows of docs/memory.md."""
@@ -301,9 +301,9 @@ class Stage:
         mask, sums = p * self.attended, FLOAT * (shape.heads + 2)  # softmax's and the norms'
         return tokens * (token + mask + sums + scores)
 
-    def passing(self, tokens: int) -> int:
-        """What a layer holds at most while it computes, without a gradient."""
-        return tokens * (3 * self.inner * self.shape.intermediate + 5 * FLOAT * self.shape.hidden)
+    def passing(self, tokens: int, inner: int | None = None) -> int:
+        """What a layer holds at most while it computes, without a gradient; `inner` as the property, where another."""
+        return tokens * (3 * (inner or self.inner) * self.shape.intermediate + 5 * FLOAT * self.shape.hidden)
 
     def tile(self, tokens: int) -> int:
         """The logits that TRL's fused head holds at once. A classifier has none."""
@@ -383,8 +383,7 @@ class Stage:
         they are multiplied.
         """
         spared = (FLOAT - self.answered) * self.shape.layers * numbers([*self.shape.linears.values()])
-        alone = replace(self, settings=replace(self.settings, own=replace(self.settings.own, lora=None)))
-        generating = alone.generating(at_once, new, cast=self.shape.vocabulary * self.shape.hidden)
+        generating = self.whole.generating(at_once, new, cast=self.shape.vocabulary * self.shape.hidden)
         return {"weights": FLOAT * numbers(self.shape.tensors()) - spared} | generating
 
     @property
@@ -406,14 +405,18 @@ class Stage:
         shape, p = self.shape, self.answered
         # A token's keys and values in a layer: torch's rotation leaves keys in float32, and the cache makes both alike.
         each = 2 * shape.head * (p if self.liger else FLOAT)
-        # A layer's cache is copied when it grows; padded prompts have each query's keys and values laid out.
-        copies = shape.kv_heads * (shape.layers + 1) + (shape.heads if shape.heads != shape.kv_heads else 0)
-        return {
+        # A layer's cache is copied when it grows, and padded prompts then have each query's keys and values laid out.
+        copies = shape.kv_heads * shape.layers + shape.heads
+        held = {
             CAST: p * cast if p != FLOAT else 0,
-            "KV cache": each * copies * sequences * (self.prompt + new),
-            "activations": self.passing(sequences * self.prompt),
             "logits": (p + 3 * FLOAT) * sequences * shape.vocabulary,  # as they come; in float32, warped, probabilities
         }
+        first = {
+            "KV cache": each * shape.kv_heads * shape.layers * sequences * self.prompt,
+            "activations": self.passing(sequences * self.prompt, FLOAT if self.four_bit else p),
+        }
+        last = {"KV cache": each * copies * sequences * (self.prompt + new)}
+        return held | max(first, last, key=lambda parts: sum(parts.values()))
 
     def evaluating(self) -> Parts:
         """What TRL's evaluation takes beside the models: a pass over a batch, or generating it."""
@@ -436,7 +439,7 @@ class Stage:
             if "reward_model" in settings.own.rewards:  # TRL has it judge all completions of a step at once
                 found["judging"] = held | {"activations": self.passing(self.generated * length(self.settings))}
         found["evaluating"] = held | self.evaluating()
-        found["measuring"] = self.measured() | self.evaluating()
+        found["measuring"] = self.measured()
         if not self.classifier:
             at_once = max(protocol.batch, protocol.samples)
             found["answering"] = self.answering(protocol.max_new_tokens, at_once)

@@ -55,7 +55,7 @@ LOADING = {"dtype": "float32", "local_files_only": True, "use_safetensors": True
 class Loading:
     """How a model is brought into memory: with which attention, by transformers' name (None: the model's own choice),
     whether Liger's kernels compute its layers, and whether the matrices of these are kept in 4 bit, to be multiplied in
-    the precision `four_bit`, or, of a model that is not trained, in the precision `frozen`.
+    the type `four_bit`, or, of a model that is not trained, in the type `frozen`.
     """
 
     attention: str | None = None
@@ -91,16 +91,16 @@ class Loading:
 PLAIN = Loading()
 
 
-def freeze(model: PreTrainedModel, precision: str) -> None:
-    """Have a model not be trained, and its layers' matrices be kept in the precision they are multiplied in, which
-    makes the same products of half the bytes.
+def freeze(model: PreTrainedModel, dtype: str) -> None:
+    """Have a model not be trained, and its layers' matrices be of the type they are multiplied in, by torch's name of
+    it: the same products of half the bytes.
     """
     import torch
 
     model.requires_grad_(False)
     for module in model.base_model.modules():
         if isinstance(module, torch.nn.Linear):
-            module.to(getattr(torch, precision))
+            module.to(getattr(torch, dtype))
 
 
 def architecture(folder: str) -> str:
@@ -154,7 +154,7 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
 
 
 def load_policy(folder: str, how: Loading = PLAIN) -> PreTrainedModel:
-    """A model that answers, in float32."""
+    """A model that answers, in float32 but for what `how` says."""
     return how.load(transformers.AutoModelForCausalLM, folder)
 
 
@@ -202,7 +202,9 @@ def on_whole(model: PeftModel, init: str, adapter: Path) -> PeftModel:
 
 
 def load_classifier(folder: str, seed: int, how: Loading = PLAIN) -> PreTrainedModel:
-    """A model that gives one score, in float32; on a policy's body its head is new, drawn by `seed`."""
+    """A model that gives one score, in float32 but for what `how` says; on a policy's body its head is new, drawn by
+    `seed`.
+    """
     transformers.set_seed(seed)
     model = how.load(transformers.AutoModelForSequenceClassification, folder, num_labels=1)
     score_in_float32(model)

@@ -120,9 +120,10 @@ def generation(stage: Stage, steps: int, speed: float, prompts: int, held_out_pr
     prompts before and after.
     """
     protocol, settings = stage.settings.answers, stage.settings
+    one = speed / settings.processes  # each generates its own completions, and the first alone answers
 
     def token(sequences: int) -> float:  # one more for each of so many
-        return max(LAYER[stage.kind] * stage.shape.layers, 2 * stage.parameters * sequences / speed)
+        return max(LAYER[stage.kind] * stage.shape.layers, 2 * stage.parameters * sequences / one)
 
     seconds = 0.0
     if settings.stage == "grpo":

@@ -44,6 +44,7 @@ class Machine:
     precision: str
     memory: int | None
     unknown: tuple[str, ...] = ()
+    triton: bool = False  # whether its kernels run, as Liger's do
 
 
 def machine() -> Machine:
@@ -67,8 +68,8 @@ def gpu(card: hardware.Card, device: str) -> Machine:
     generation = capability.partition(".")[0]
     if not generation.isdecimal():
         unknown += (f"nvidia-smi on its compute capability: {capability}, so fp16 is assumed, which all cards have",)
-    precision = "bf16" if generation.isdecimal() and int(generation) >= 8 else "fp16"
-    return Machine("cuda", name, precision, memory, unknown)
+    number = int(generation) if generation.isdecimal() else 0
+    return Machine("cuda", name, "bf16" if number >= 8 else "fp16", memory, unknown, number >= hardware.TRITON[0])
 
 
 def whole(card: hardware.Card, free: str) -> tuple[str, int | None, tuple[str, ...]]:
@@ -187,7 +188,9 @@ def stage_of(settings: Settings, shape: Shape, device: Machine) -> memory.Stage:
     """The stage as it would run on a device."""
     asked = (settings.own.precision, settings.answers.precision)
     precision, answers = (device.precision if one == "auto" else one for one in asked)
-    return memory.Stage(shape, settings, precision, device.kind, answers)
+    return memory.Stage(
+        shape, settings, precision, device.kind, answers, device.triton and settings.own.kernels != "torch"
+    )
 
 
 def limit_of(settings: Settings, device: Machine) -> tuple[int | None, str]:

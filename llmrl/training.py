@@ -99,22 +99,21 @@ class Run:
     @property
     def loading(self) -> models.Loading:
         """How the model it trains is loaded."""
-        lora, frozen = self.settings.lora, self.frozen
-        four_bit = frozen.frozen if lora and lora.load_in_4bit else None
-        return replace(frozen, four_bit=four_bit, frozen=None)
+        lora = self.settings.lora
+        four_bit = DTYPES[self.hardware.precision] if lora and lora.load_in_4bit else None
+        return models.Loading(self.settings.own.attn_implementation, self.hardware.kernels == "liger", four_bit)
 
     @property
-    def frozen(self) -> models.Loading:
+    def asked(self) -> models.Loading:
         """How a model is loaded that it only asks: its reference, or its judge."""
-        liger = self.hardware.kernels == "liger"
-        return models.Loading(self.settings.own.attn_implementation, liger, frozen=DTYPES[self.hardware.precision])
+        return replace(self.loading, four_bit=None, frozen=DTYPES[self.hardware.precision])
 
     def policy(self, folder: str) -> PreTrainedModel:
         """The model of a folder, to answer: alone on the device, without trainer, adapters or whatever it learns with.
 
         So every policy is measured in one way, with as much memory for as many answers at once.
         """
-        how = replace(self.frozen, frozen=DTYPES[self.hardware.answers])
+        how = replace(self.asked, frozen=DTYPES[self.hardware.answers])
         return models.load_policy(folder, how).to(self.hardware.kind)
 
     def lora(self, task: str) -> LoraConfig | None:
@@ -212,7 +211,10 @@ def prepared(stage: Stage, settings: params.Settings, folder: Folder) -> tuple[R
     config = json.loads((Path(settings.own.init) / "config.json").read_text())
     shape = memory.Shape.of(config)
     combinations.require(settings, config, shape is not None, machine.kind)
-    expected = memory.Stage(shape, settings, machine.precision, machine.kind, machine.answers) if shape else None
+    expected = None
+    if shape:
+        liger = machine.kernels == "liger"
+        expected = memory.Stage(shape, settings, machine.precision, machine.kind, machine.answers, liger)
     if expected:
         fit.require(expected, *machine.room(settings.run.memory_gib))
     tokenizer = models.load_tokenizer(settings.own.init)
@@ -339,7 +341,7 @@ class Work:
         """TRL's evaluation of the model it starts from: the trainer's own, where that can be evaluated before training.
 
         accelerate never gives a model that was evaluated to several processes: each would train its own. One in 4 bit
-        answers unlike the folder it came from, and unlike what it will be once it is saved.
+        computes unlike the folder it came from, and unlike what it will be once it is saved.
         """
         init = self.run.settings.own.init
         with self.folder.phase("measuring before"):
@@ -373,6 +375,7 @@ class Work:
             prompts = data.read(Path(HELD_OUT_PROMPTS))
             given = (run.tokenizer, prompts, run.settings.answers, run.hardware.answers)
             measured = self.stage.measure(run.policy(folder), *given)
+            gc.collect()  # a model with Liger's kernels refers to itself
         self.folder.keep(f"answers_{when}", measured.rows)
         self.figures.samples(measured.rows)
         return {"answers": measured.figures}

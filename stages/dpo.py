@@ -20,7 +20,7 @@ def trainer(run: training.Run, init: str) -> trl.DPOTrainer:
     itself = run.settings.lora or (precomputed and init == start)
     return trl.DPOTrainer(
         model=models.load_policy(init, run.loading),
-        ref_model=None if itself else models.load_policy(start, run.frozen),
+        ref_model=None if itself else models.load_policy(start, run.asked),
         args=trl.DPOConfig(**run.arguments),
         train_dataset=run.train_rows,
         eval_dataset=run.eval_rows,

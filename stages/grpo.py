@@ -15,7 +15,7 @@ from llmrl import answers, difficulty, guards, models, rewards, training
 def trainer(run: training.Run, init: str) -> trl.GRPOTrainer:
     """TRL's trainer on the model in the folder `init`."""
     own = run.settings.own
-    judge = models.load_classifier(own.reward_model, own.seed, run.frozen)
+    judge = models.load_classifier(own.reward_model, own.seed, run.asked)
     judge.config.name_or_path = "reward_model"  # TRL calls its scores by this
     return trl.GRPOTrainer(
         model=models.load_policy(init, run.loading),

@@ -129,6 +129,35 @@ def test_a_whole_training(bitsandbytes: str, tmp_path: Path, stage: str, precisi
     assert expected == pytest.approx(live, rel=0.1)
 
 
+ARITHMETIC = """
+import torch
+from llmrl import answers, models
+from test_arithmetic_of_answers import TINY
+
+def asked(module, inputs, out):
+    print(module.compute_dtype, end=" ")
+
+model = models.load_policy(TINY, models.Loading(four_bit="float32"))
+model.model.layers[0].mlp.up_proj.register_forward_hook(asked)
+tokens = torch.ones(1, 4, dtype=torch.long)
+for precision in ("bf16", "fp32"):
+    with answers.answering(model, precision):
+        model(tokens)
+    model(tokens)
+"""
+
+
+@pytest.mark.slow
+def test_answers_in_another_precision(bitsandbytes: str) -> None:
+    """Weights in 4 bit are decoded into that of the answers while it answers, and into that of the training after."""
+    environment = os.environ | {"PYTHONPATH": f"{bitsandbytes}:{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", ARITHMETIC], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+
+    assert ["torch.bfloat16", *["torch.float32"] * 3] == done.stdout.split()[-4:]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lora", [None, {"rank": 64, "alpha": 64}, {"rank": 64, "alpha": 64, "load_in_4bit": True}])
 @pytest.mark.parametrize("optim", ["adamw_bnb_8bit", "paged_adamw_8bit"])

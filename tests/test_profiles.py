@@ -88,7 +88,7 @@ def described(profile: str) -> dict[str, str]:
 def expected(profile: str) -> dict[str, str]:
     """What it takes on a card of the 6 GB class, by arithmetic."""
     path, shape = ROOT / f"profiles/{profile}.yaml", memory.Shape.of(inputs.MODELS[profile])
-    stages = [memory.Stage(shape, params.stage(name, path), "bf16", "cuda") for name in STAGES]
+    stages = [memory.Stage(shape, params.stage(name, path), "bf16", "cuda", liger=True) for name in STAGES]
     prompts = params.source("prompts", path)[1]
     given = (1, prompts.rows, prompts.eval_rows)
     seconds = sum(past.expected(one, one.settings.trl["max_steps"], *given).seconds for one in stages)
