@@ -7,7 +7,8 @@ GiB in which it runs.
 
 Weights are random, of the real shapes, and every row is as long as the profile admits. Each measurement is a process of
 its own and goes at once into bench/results/gpu-<date>.json, from which gpu-<date>.md is written; a call measures what
-is still missing there, for at most so many minutes. `--smoke` proves the same code on a CPU, with narrow models.
+is still missing there, for at most so many minutes. `--at-once 8` measures so many side by side: their memory alone, as
+they share the card. `--smoke` proves the same code on a CPU, with narrow models.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -88,6 +91,14 @@ class Workplace:
             "HF_HUB_OFFLINE": "1",
             "CUDA_VISIBLE_DEVICES": ",".join(hardware.devices()[:1]),  # of several, TRL wants a process each
         }
+
+    def beside(self, job: Job) -> Workplace:
+        """A workplace for one job while others are measured: the same files, which nobody changes, but params.yaml."""
+        made, own = self.filled(job), Workplace(self.folder / "beside" / "-".join(job.key), self.smoke)
+        shutil.rmtree(own.folder, ignore_errors=True)
+        shutil.copytree(made, own.folder / made.name, copy_function=os.link)
+        (own.folder / made.name / "params.yaml").unlink()
+        return own
 
     def run(self, folder: Path, limit: float | None, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -157,6 +168,34 @@ def measure(report: Report, place: Workplace, todo: list[Job], cap: float | None
     return 0
 
 
+def tried(place: Workplace, job: Job, attempts: list[Attempt], cap: float | None, end: float) -> Iterator[Attempt]:
+    """The attempts that a job still lacks, until it is time to end, without their speed."""
+    while caps := following(attempts, cap, least=job.kind == TRL):
+        try:
+            attempt = place.attempt(job, caps[0], max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return
+        attempts = [*attempts, {name: value for name, value in attempt.items() if name not in gpu_table.SPEED}]
+        yield attempts[-1]
+        if "failed" in attempt:
+            return
+
+
+def measure_at_once(
+    report: Report, place: Workplace, todo: list[Job], cap: float | None, minutes: float, number: int
+) -> int:
+    """Measure the memory of so many jobs side by side, and count those that are not done when it is time to end."""
+    end = time.monotonic() + 60 * minutes
+    places = {job: place.beside(job) for job in todo}  # models and data are made once a profile
+    with ThreadPoolExecutor(number) as pool:
+        running = {pool.submit(list, tried(places[job], job, report.attempts(job), cap, end)): job for job in todo}
+        for done in as_completed(running):
+            for attempt in done.result():
+                report.add(running[done], attempt)
+                print(f"{' '.join(running[done].key)}: {gpu_table.short(attempt)}", flush=True)
+    return sum(bool(following(report.attempts(job), cap, least=job.kind == TRL)) for job in todo)
+
+
 def versions() -> dict[str, str]:
     """Those of the libraries that are here."""
     found = {"python": sys.version.split()[0]}
@@ -173,6 +212,7 @@ def main() -> None:
     parser.add_argument("--kind", nargs="+", choices=KINDS, default=KINDS, help="what is measured of each")
     parser.add_argument("--cap", type=float, default=5.0, help="GiB that torch may reserve")
     parser.add_argument("--minutes", type=float, default=9.0, help="after which no measurement goes on")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="measure the memory of N side by side")
     parser.add_argument("--date", default=date.today().isoformat(), help="of the results that are gone on with")
     parser.add_argument("--out", type=Path, default=ROOT / "bench/results", help="the folder of the results")
     parser.add_argument("--work", type=Path, default=ROOT / ".llmrl/bench", help="where models and data are made")
@@ -195,7 +235,11 @@ def main() -> None:
         report = Report(arguments.out / f"{'smoke' if arguments.smoke else 'gpu'}-{arguments.date}.json", about, call)
         todo = jobs(arguments.arch, arguments.stage, arguments.kind)
         place = Workplace(arguments.work, arguments.smoke)
-        missing = measure(report, place, todo, cap, arguments.minutes)
+        missing = (
+            measure(report, place, todo, cap, arguments.minutes)
+            if arguments.at_once == 1
+            else measure_at_once(report, place, todo, cap, arguments.minutes, arguments.at_once)
+        )
         print(f"{report.path.with_suffix('.md')}: {len(todo) - missing} of {len(todo)} measured")
         if missing:
             print("the same command goes on with the rest")

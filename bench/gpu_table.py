@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any
 
 Attempt = dict[str, Any]
+SPEED = ("seconds", "sequences", "steps", "sequences_per_second", "tokens_per_second")
 HEAD = ("stage", "settings", "cap", "memory", "expected", "tokens/s", "sequences/s", "s/step (sequences)", "hours")
 NOTES = """\
 Random weights of the real shapes; every row as long as the profile admits. *profile* is this pipeline's stage by the
@@ -57,11 +58,12 @@ def cells(attempts: list[Attempt], total: int | None) -> list[str]:
     if not last.get("fits"):
         said = f"failed: {last['failed']}" if "failed" in last else "out of memory"
         return [cap, said, expected(last, "training"), "", "", "", ""]
+    memory = [cap, size(last["peaks"]["training"]), expected(last, "training")]
+    if SPEED[0] not in last:  # measured beside others
+        return [*memory, "", "", "", ""]
     speed = last["sequences_per_second"]
     return [
-        cap,
-        size(last["peaks"]["training"]),
-        expected(last, "training"),
+        *memory,
         f"{last['tokens_per_second']:,.0f}",
         f"{speed:.3g}",
         f"{last['seconds']:.3g} ({last['sequences']})",
@@ -89,5 +91,5 @@ def short(attempt: Attempt) -> str:
         return f"failed: {attempt['failed']}"
     if not attempt["fits"]:
         return f"out of memory with a cap of {limit(attempt['cap'])}"
-    training = size(attempt["peaks"]["training"])
-    return f"cap {limit(attempt['cap'])}: {training}, {attempt['tokens_per_second']:,.0f} tokens/s"
+    training = f"cap {limit(attempt['cap'])}: {size(attempt['peaks']['training'])}"
+    return f"{training}, {attempt['tokens_per_second']:,.0f} tokens/s" if SPEED[0] in attempt else training

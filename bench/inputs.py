@@ -49,7 +49,7 @@ NARROW = {
     "num_key_value_heads": 2,
     "vocab_size": 512,
 }
-ROWS = {"train": 64, "eval": 32}
+ROWS = {"train": 64, "eval": 64}
 OTHER = str.maketrans("123456789", "987654321")  # an answer of other numbers, and as many tokens
 
 

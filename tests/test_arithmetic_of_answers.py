@@ -25,7 +25,9 @@ PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "_scaled_dot_product_flash_attentio
     "scaled_dot_product_attention",
 }
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-PRECISIONS = [("bf16", "bf16"), ("bf16", "fp32"), ("fp32", "bf16")]  # of the training, of the answers
+# Of the training, and of the answers. `make test` has the usual case, CI also those where the two are not alike.
+UNLIKE = [pytest.param(*pair, marks=pytest.mark.slow) for pair in (("bf16", "fp32"), ("fp32", "bf16"))]
+PRECISIONS = [("bf16", "bf16"), *UNLIKE]
 QUESTION = [{"role": "user", "content": "1 + 1?"}]
 ROWS = {
     "sft": {"messages": [*QUESTION, {"role": "assistant", "content": "2"}]},
@@ -116,7 +118,7 @@ def test_held_out_answers(made, stage, own, lora, precision, answering) -> None:
         assert before == {name: (id(weights), weights.dtype) for name, weights in model.named_parameters()}
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "bf16"])
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
 @pytest.mark.parametrize("stage", ["sft", "reward", "dpo", "grpo"])
 def test_trl_s_evaluation(made, stage, lora, precision) -> None:

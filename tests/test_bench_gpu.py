@@ -33,12 +33,17 @@ KEPT = Job("smollm2-135m", "sft", OFF, (("gradient_checkpointing", False),))
 class Scripted(gpu.Workplace):
     """In place of a GPU: each kind of measurement needs so many GiB, and those in `broken` end with an error."""
 
-    def __init__(self, needs: dict[str, float], broken: tuple[str, ...] = ()) -> None:
-        self.needs, self.broken = needs, broken
+    def __init__(self, needs: dict[str, float], broken: tuple[str, ...] = (), slow: tuple[str, ...] = ()) -> None:
+        self.needs, self.broken, self.slow = needs, broken, slow
         self.asked: list[tuple[str, float | None]] = []
+
+    def beside(self, job: Job) -> Scripted:
+        return self
 
     def attempt(self, job: Job, cap: float | None, seconds: float) -> dict[str, Any]:
         self.asked.append((job.name, cap))
+        if job.name in self.slow:
+            raise subprocess.TimeoutExpired("python", seconds)
         if job.name in self.broken:
             return {"cap": cap, "failed": "ImportError: no such module"}
         need = self.needs[job.name]
@@ -144,6 +149,30 @@ def test_a_call_ends_in_time(tmp_path: Path) -> None:
 
     assert 1 == gpu.measure(report(tmp_path), place, [SFT, PLAIN], 5.0, minutes=0)
     assert [(PROFILE, 5.0)] == place.asked
+
+
+def test_at_once(tmp_path: Path) -> None:
+    """Side by side the same is tried, and no speed is told; what a later call finds whole is not measured again."""
+    made = report(tmp_path)
+    place = Scripted({PROFILE: 4.5, TRL: 9.5, KEPT.name: 7.0})
+
+    assert 0 == gpu.measure_at_once(made, place, [SFT, PLAIN, KEPT], 5.0, minutes=9, number=3)
+    assert {(PROFILE, 5.0), (TRL, 5.0), (TRL, None), (TRL, 9), (TRL, 10), (KEPT.name, 5.0), (KEPT.name, None)} == set(
+        place.asked
+    )
+    assert (
+        "| sft | profile | 5 | 3.25 allocated, 4.50 reserved | 4.50 |  |  |  |  |" in (tmp_path / "gpu.md").read_text()
+    )
+    place.asked.clear()
+    assert 0 == gpu.measure_at_once(report(tmp_path), place, [SFT, PLAIN, KEPT], 5.0, minutes=9, number=3)
+    assert [] == place.asked
+
+
+def test_at_once_ends_in_time(tmp_path: Path) -> None:
+    """What takes longer is counted as missing."""
+    place = Scripted({PROFILE: 4.5, TRL: 4.5}, slow=(TRL,))
+
+    assert 1 == gpu.measure_at_once(report(tmp_path), place, [SFT, PLAIN], 5.0, minutes=9, number=2)
 
 
 def test_table(tmp_path: Path) -> None:

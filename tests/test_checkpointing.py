@@ -35,7 +35,7 @@ def test_no_hooks_pile_up(made, stage: str, lora: dict | None) -> None:  # noqa:
     assert {hooks.counts[1]} == set(hooks.counts)
 
 
-@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("reentrant", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("stage", ["sft", "reward", "dpo", "grpo"])
 def test_every_adapter_learns(made, stage: str, reentrant: bool) -> None:  # noqa: F811
     """With the one hook that TRL has set: without any, torch's older way of checkpointing gives them no gradient."""

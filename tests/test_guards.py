@@ -138,8 +138,7 @@ KERNEL = "in float32 is finite: a kernel's fault, not the data's. Set {0}.attn_i
 DATA = "'. Lower train.lr or {0}.lr_scale in params.yaml, or take the row out"
 
 
-@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
-@pytest.mark.parametrize("stage", ["sft", "dpo"])
+@pytest.mark.parametrize(("stage", "lora"), [("sft", None), ("dpo", LORA)], ids=["sft", "dpo with adapters"])
 @pytest.mark.parametrize(
     ("when", "precision", "where", "mend"),
     [
