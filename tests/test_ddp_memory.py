@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from test_memory import TINY, settings
 
 from llmrl import memory
@@ -33,6 +34,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_gradients_to_send(tmp_path: Path) -> None:
     """Each of two processes keeps as many bytes for them as the formula says, within a hundredth."""
     (tmp_path / "script.py").write_text(SCRIPT)

@@ -21,7 +21,10 @@ import transformers
 from bench import inputs
 from llmrl import models
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Liger is a dependency on Linux alone")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="Liger is a dependency on Linux alone"),
+]
 
 ROOT = Path(__file__).parents[1]
 CASES = [
