@@ -87,7 +87,10 @@ def test_documented_memory(tmp_path: Path) -> None:
 
 def test_documented_toy() -> None:
     """And the toy's seconds and figures."""
-    toy = FOUND["toy"]
+    toy, page = FOUND["toy"], (ROOT / "docs/gpu.md").read_text(encoding="utf-8")
+    assert f"took {toy['seconds']:.0f} s" in page
+    assert f"{FOUND['tests']['passed']} passed in {FOUND['tests']['seconds']:.0f} s" in page
+    assert list(params.STAGES) == [row[0] for row in rows("The toy")]
     for stage, *cells in rows("The toy"):
         figures = toy["figures"][stage]
         answers = figures.get("answers", {})
