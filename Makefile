@@ -38,7 +38,7 @@ plan: $(READY)  ## what `make repro` would run, and its memory, disk and hours, 
 	@python -m llmrl.plan
 
 pin: $(READY)  ## write the newest commits of the Hub's repositories into params.yaml, where it has none
-	@python -m llmrl.pin
+	@python -m llmrl.params.pin
 
 # What was another profile is in profiles/; anything else in params.yaml that is not committed would be lost.
 profile:  ## another experiment into params.yaml: make profile NAME=qwen2.5-0.5b
@@ -51,6 +51,7 @@ profile:  ## another experiment into params.yaml: make profile NAME=qwen2.5-0.5b
 repro: $(READY)  ## check the settings, then run whatever is missing or changed
 	@python -m llmrl.params >/dev/null
 	@dvc repro
+	@python -m llmrl.session.checkpoints  # that DVC's cache has made needless
 
 # Two processes of one thread: of two threads each, they would stand in each other's way.
 test: $(READY)  ## the tests, in under ten minutes on two cores
@@ -66,7 +67,7 @@ fix: $(READY)  ## mend what ruff can
 	@ruff check --fix . && ruff format .
 
 plots: $(READY)  ## plots.html: all curves on one page, with no network; REV="HEAD~1 my-experiment" compares
-	@python -m llmrl.plots $(REV)
+	@python -m llmrl.report.curves $(REV)
 
 # At versions beside which the vLLM that TRL takes can be installed, hence the two passes; needs uv.
 LOCK := uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --no-header --no-annotate

@@ -1,1 +1,1 @@
-"""Figures that README cites: each module is a command that measures them anew, side by side in one run."""
+"""Figures that the docs cite: each module is a command that measures them anew, side by side in one run."""

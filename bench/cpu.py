@@ -2,7 +2,7 @@
 
 A few steps of the profile's lengths, of one row or pair (GRPO: one group of eight completions, four at once), with
 random weights of the real shapes; a process each. Prints a Markdown table: the most resident memory, in GiB, and what
-llmrl.memory expects, to which the process itself comes, some 0.8.
+llmrl.plan.memory expects, to which the process itself comes, some 0.8.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 from bench.gpu import Workplace
 from bench.gpu_jobs import OFF, ROOT, Job
-from llmrl import fit
-from llmrl.params import STAGES
+from llmrl.graph import STAGES
+from llmrl.plan import fit
 
 ONE: dict[str, Any] = {"batch": 1, "micro_batch": 1}
 GROUP: dict[str, Any] = {"batch": 8, "micro_batch": 4, "num_generations": 8}
@@ -23,7 +23,7 @@ GROUP: dict[str, Any] = {"batch": 8, "micro_batch": 4, "num_generations": 8}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=3, help="the first of which is not timed")
-    parser.add_argument("--stage", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--stage", nargs="+", choices=STAGES, default=[*STAGES])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     place = Workplace(ROOT / ".llmrl/bench", smoke=False)

@@ -32,8 +32,9 @@ from typing import Any
 
 from bench import gpu_table
 from bench.gpu_jobs import KINDS, PROFILE, PROFILES, ROOT, STEPS, TRL, Job, jobs, sequences, settings_of
-from llmrl import hardware, params, plan
+from llmrl import devices
 from llmrl.errors import InputError, reported
+from llmrl.graph import STAGES
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "triton", "liger-kernel", "bitsandbytes")
 # What decides how long the rows are.
@@ -89,7 +90,7 @@ class Workplace:
         self.environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
             "HF_HUB_OFFLINE": "1",
-            "CUDA_VISIBLE_DEVICES": ",".join(hardware.devices()[:1]),  # of several, TRL wants a process each
+            "CUDA_VISIBLE_DEVICES": ",".join(devices.visible()[:1]),  # of several, TRL wants a process each
         }
 
     def beside(self, job: Job) -> Workplace:
@@ -208,7 +209,7 @@ def versions() -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--arch", nargs="+", choices=PROFILES, default=PROFILES, metavar="PROFILE")
-    parser.add_argument("--stage", nargs="+", choices=params.STAGES, default=params.STAGES)
+    parser.add_argument("--stage", nargs="+", choices=STAGES, default=[*STAGES])
     parser.add_argument("--kind", nargs="+", choices=KINDS, default=KINDS, help="what is measured of each")
     parser.add_argument("--cap", type=float, default=5.0, help="GiB that torch may reserve")
     parser.add_argument("--minutes", type=float, default=9.0, help="after which no measurement goes on")
@@ -218,7 +219,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / ".llmrl/bench", help="where models and data are made")
     parser.add_argument("--smoke", action="store_true", help="narrow models, on a CPU too, with no cap")
     arguments = parser.parse_args()
-    device = plan.machine()
+    device = devices.machine()
     with reported():
         if device.kind != "cuda" and not arguments.smoke:
             raise InputError("bench.gpu: nvidia-smi shows no GPU here; --smoke tries the same code with narrow models.")
@@ -229,7 +230,7 @@ def main() -> None:
             "cap": cap,
             "smoke": arguments.smoke,
             "versions": versions(),
-            "sequences": {one: {stage: sequences(one, stage) for stage in params.STAGES} for one in PROFILES},
+            "sequences": {one: {stage: sequences(one, stage) for stage in STAGES} for one in PROFILES},
         }
         call = shlex.join(("python", "-m", "bench.gpu", *sys.argv[1:]))
         report = Report(arguments.out / f"{'smoke' if arguments.smoke else 'gpu'}-{arguments.date}.json", about, call)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmrl import checks, params, plan
-from llmrl.sections import Settings
+from llmrl import params
+from llmrl.graph import STAGES
+from llmrl.params import checks
+from llmrl.training.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PROFILES = ("smollm2-135m", "qwen2.5-0.5b")
@@ -73,7 +75,7 @@ def jobs(profiles: list[str], stages: list[str], kinds: list[str]) -> list[Job]:
     for kind in kinds:
         for profile in profiles:
             for stage in stages:
-                off = levers(params.stage(stage, file(profile))) if kind == OFF else [None]
+                off = levers(params.experiment(file(profile)).stages[stage]) if kind == OFF else [None]
                 found += [Job(profile, stage, kind, (one,) if one else ()) for one in off]
     return found
 
@@ -104,9 +106,10 @@ def settings_of(job: Job, smoke: bool) -> dict[str, Any]:
 
 def sequences(profile: str, stage: str) -> int | None:
     """How many a profile's training takes, pairs and completions as one each; None where its rows are not counted."""
-    settings = params.stage(stage, file(profile))
-    if (steps := settings.trl.get("max_steps", -1)) > 0:
+    experiment = params.experiment(file(profile))
+    settings = experiment.stages[stage]
+    if (steps := settings.option("max_steps")) > 0:
         return steps * settings.own.batch
-    each = settings.trl.get("num_generations", 8) if stage == "grpo" else 1
-    rows = params.source(plan.DATA[stage], file(profile))[1].rows
-    return rows and round(settings.trl.get("num_train_epochs", 3) * rows * each)
+    each = settings.option("num_generations") if STAGES[stage].generates else 1
+    rows = getattr(experiment.data, STAGES[stage].data).rows
+    return rows and round(settings.option("num_train_epochs") * rows * each)

@@ -21,12 +21,20 @@ import torch
 import transformers
 import trl
 
-from llmrl import console, data, hardware, memory, params
+from llmrl import params, rewards
 from llmrl.errors import reported
+from llmrl.graph import STAGES
+from llmrl.measuring import held_out
+from llmrl.models import saving
+from llmrl.models.loading import load_tokenizer
+from llmrl.plan.memory import Planned, moments
+from llmrl.plan.shape import Shape
+from llmrl.session import guards, record, screen
+from llmrl.training import difficulty, hardware, loop, rows
+from llmrl.training.run import Run
 
 GIB = 2**30
 Peaks = dict[str, dict[str, float]]  # of moments, in GiB
-TRAINERS = {"sft": "SFT", "reward": "Reward", "dpo": "DPO", "grpo": "GRPO"}
 AROUND = ("judging prompts", "evaluating", "measuring", "answering")  # what a stage does beside its steps
 TASK = ("max_length", "max_completion_length")  # what is learned from, beside rows and rewards: not TRL's to choose
 
@@ -68,14 +76,17 @@ def moment(name: str, found: Peaks) -> Iterator[None]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     yield
-    found[name] = console.peaks()
+    found[name] = screen.peaks()
 
 
-def expected(stage: memory.Stage | None) -> dict[str, float]:
-    """The GiB that llmrl.memory expects at the same moments."""
-    if stage is None:
+def expected(run: Run) -> dict[str, float]:
+    """The GiB that llmrl.plan.memory expects at the same moments."""
+    machine, config = run.hardware, json.loads((Path(run.settings.own.init) / "config.json").read_text())
+    if (shape := Shape.of(config)) is None:
         return {}
-    sizes = {name: round(sum(parts.values()) / GIB, 4) for name, parts in stage.moments().items()}
+    liger = machine.kernels == "liger"
+    planned = Planned(shape, run.settings, machine.precision, machine.kind, machine.answers, liger)
+    sizes = {name: round(sum(parts.values()) / GIB, 4) for name, parts in moments(planned).items()}
     around = {name: sizes.pop(name) for name in AROUND if name in sizes}
     return {"training": max(sizes.values())} | around
 
@@ -111,51 +122,43 @@ def ours(task: Task, found: Peaks, result: dict[str, Any]) -> None:
     judged, TRL's evaluation while the optimizer's states are there, and again of what is saved, with answers to
     held-out prompts.
     """
-    from llmrl import answers, difficulty, guards, models, runs, training
-
-    stage: training.Stage = importlib.import_module(f"stages.{task.stage}").STAGE
-    settings = params.stage(task.stage)
-    with runs.opened(settings) as folder:
-        run, _ = training.prepared(stage, settings, folder)
-        result["expected"] = expected(run.memory)
+    build: loop.Build = importlib.import_module(f"stages.{task.stage}").trainer
+    settings = params.experiment().stages[task.stage]
+    init, protocol = settings.own.init, settings.answers
+    with record.opened(settings) as folder:
+        tokenizer = load_tokenizer(init)
+        eval_rows, too_long = rows.evaluated_on(settings, tokenizer)
+        run = Run(settings, hardware.detect(settings), tokenizer, eval_rows, too_long, folder.path, folder.id)
+        run = replace(run, callbacks=folder.callbacks, train_rows=rows.trained_on(settings, tokenizer)[0])
+        result["expected"] = expected(run)
         limit(task.cap)
-        protocol = settings.answers
-        if task.around and settings.own.pass_rate:
+        if task.around and STAGES[task.stage].generates and settings.own.pass_rate:
             some = run.train_rows.select(range(max(1, protocol.batch // settings.own.pass_samples)))
             with moment("judging prompts", found):
-                difficulty.judged(replace(run, train_rows=some), trl.GRPOConfig(**run.arguments))
-        trainer = stage.trainer(run, settings.own.init)
-        training.settle(trainer)
-        trainer.add_callback(guards.Finite(trainer, stage.name))
+                difficulty.judged(replace(run, train_rows=some))
+        trainer = loop.constructed(build, run, init)
+        trainer.add_callback(guards.Finite(trainer, task.stage))
         result |= train(trainer, task, found)
         if not task.around:
             return
         with moment("evaluating", found):
-            training.evaluated(trainer)
-        models.save(trainer.model, settings.own.init, folder.path / "model", {}, settings.lora)
+            loop.evaluated(trainer)
+        saved = folder.path / "model"
+        saving.save(trainer.model, init, saved, {}, settings.own.lora)
         del trainer
         gc.collect()
         with moment("measuring", found):
-            trainer = stage.trainer(training.evaluating(run, "after"), str(folder.path / "model"))
-            training.settle(trainer)
-            training.evaluated(trainer)
-        del trainer
-        gc.collect()
-        if stage.measure:
-            prompts = data.read(Path(training.HELD_OUT_PROMPTS))
-            some = prompts.select(range(max(1, protocol.batch // protocol.samples)))
+            loop.evaluation(replace(run, callbacks=[]), build, str(saved), "after")
+        if STAGES[task.stage].answers:
+            some = rows.read(held_out.HELD_OUT_PROMPTS).select(range(max(1, protocol.batch // protocol.samples)))
             with moment("answering", found):
-                policy = run.policy(str(folder.path / "model"))
-                answers.measure(policy, run.tokenizer, some, protocol, run.hardware.answers)
+                held_out.measure(run, str(saved), some)
 
 
 def theirs(task: Task, found: Peaks, result: dict[str, Any]) -> None:
     """TRL's trainer with its own defaults, by the model's path."""
-    from llmrl import rewards
-
-    hardware.without_cudnn()
-
-    settings = params.stage(task.stage)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # as llmrl/training/hardware.py says
+    settings, stage = params.experiment().stages[task.stage], STAGES[task.stage]
     own, chosen = settings.own, {name: settings.trl[name] for name in TASK if name in settings.trl}
     cpu = {} if torch.cuda.is_available() else {"use_cpu": True, "bf16": False}
     passing = {"max_steps": settings.trl["max_steps"], "logging_steps": 1, "save_strategy": "no", "disable_tqdm": True}
@@ -163,13 +166,11 @@ def theirs(task: Task, found: Peaks, result: dict[str, Any]) -> None:
     if task.stage == "grpo":
         judges = [own.reward_model if name == "reward_model" else getattr(rewards, name) for name in own.rewards]
         given, chosen["reward_weights"] = {"reward_funcs": judges}, [float(weight) for weight in own.rewards.values()]
-    name = TRAINERS[task.stage]
-    rows = {"sft": "sft", "grpo": "prompts"}.get(task.stage, "preference")
     limit(task.cap)
-    trainer = getattr(trl, f"{name}Trainer")(
+    trainer = getattr(trl, stage.trainer)(
         model=own.init,
-        args=getattr(trl, f"{name}Config")(output_dir="out", **chosen, **passing, **cpu),
-        train_dataset=data.read(Path("data", rows, "train.parquet")),
+        args=getattr(trl, stage.config)(output_dir="out", **chosen, **passing, **cpu),
+        train_dataset=rows.read(Path("data", stage.data, "train.parquet")),
         **given,
     )
     trainer.remove_callback(transformers.PrinterCallback)

@@ -12,7 +12,7 @@ NOTES = """\
 Random weights of the real shapes; every row as long as the profile admits. *profile* is this pipeline's stage by the
 profile; *TRL* is TRL alone by its documented settings, on the same rows, lengths and rewards; below these, the
 profile with one setting changed. Memory is what torch had allocated, and reserved, at most while it trained, in GiB;
-*expected* is by `llmrl/memory.py`. *cap* is the GiB torch might reserve: "not 5, none" was out of memory at 5 and
+*expected* is by `llmrl/plan/memory.py`. *cap* is the GiB torch might reserve: "not 5, none" was out of memory at 5 and
 measured without a cap, "not 5, 9" runs in 9 and not in whole GiB less. A pair is one sequence; of GRPO each completion
 is, and its generation is in the time. A measured step has at most 8 micro-batches, of GRPO one round of generation, so
 it pays for the optimizer's update more often than the profile's steps do. Hours are those of the profile's sequences at

@@ -14,7 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmrl import arithmetic, data, params, tiny
+from llmrl.data.rows import SCHEMAS, Message, Row
+from llmrl.params import experiment
+from llmrl.toy import arithmetic
+from llmrl.training.rows import lengths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -73,11 +76,11 @@ def models(shape: dict, tokenizer: PreTrainedTokenizerBase, root: Path) -> None:
     ).save_pretrained(root / "reward")
 
 
-def longest(make: Callable[[str], data.Row], text: str, limit: int, tokenizer: PreTrainedTokenizerBase) -> data.Row:
+def longest(make: Callable[[str], Row], text: str, limit: int, tokenizer: PreTrainedTokenizerBase) -> Row:
     """The row that `make` gives of as much of a text as fits in `limit` tokens."""
 
     def tokens(characters: int) -> int:
-        return data.lengths({name: [value] for name, value in make(text[:characters]).items()}, tokenizer)[0]
+        return lengths({name: [value] for name, value in make(text[:characters]).items()}, tokenizer)[0]
 
     return make(text[: bisect.bisect_right(range(len(text)), limit, key=tokens) - 1])
 
@@ -87,13 +90,13 @@ def rows(limits: dict[str, int], tokenizer: PreTrainedTokenizerBase, root: Path)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    def asked(text: str) -> list[data.Message]:
+    def asked(text: str) -> list[Message]:
         return [{"role": "user", "content": text}]
 
-    def answered(text: str) -> list[data.Message]:
+    def answered(text: str) -> list[Message]:
         return [{"role": "assistant", "content": text}]
 
-    shapes: dict[str, Callable[[str], data.Row]] = {
+    shapes: dict[str, Callable[[str], Row]] = {
         "sft": lambda text: {"messages": asked("2 + 2?") + answered(text)},
         "preference": lambda text: {
             "prompt": asked("2 + 2?"),
@@ -109,7 +112,7 @@ def rows(limits: dict[str, int], tokenizer: PreTrainedTokenizerBase, root: Path)
             pages = [book[number:][: 8 * limit] for number in range(count)]  # each begins elsewhere
             made = [longest(shapes[name], page, limit, tokenizer) for page in pages]
             (root / name).mkdir(parents=True, exist_ok=True)
-            pq.write_table(pa.Table.from_pylist(made, schema=data.SCHEMAS[name]), root / name / f"{side}.parquet")
+            pq.write_table(pa.Table.from_pylist(made, schema=SCHEMAS[name]), root / name / f"{side}.parquet")
 
 
 def main() -> None:
@@ -119,13 +122,13 @@ def main() -> None:
     profile = sys.argv[1]
     shape = MODELS[profile] | (NARROW if "--smoke" in sys.argv else {})
     repository = Path(__file__).parents[1]
-    tokenizer = transformers.AutoTokenizer.from_pretrained(repository / tiny.FOLDER, local_files_only=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(repository / "models/tiny", local_files_only=True)
     tokenizer.model_max_length = 8192
     models(shape, tokenizer, Path("models"))
-    settings = {name: params.stage(name) for name in ("sft", "reward", "dpo", "grpo")}
+    settings = experiment().stages
     limits = {
-        "sft": settings["sft"].trl["max_length"],
-        "preference": min(settings[name].trl["max_length"] for name in ("reward", "dpo")),
+        "sft": settings["sft"].option("max_length"),
+        "preference": min(settings[name].option("max_length") for name in ("reward", "dpo")),
         "prompts": settings["grpo"].own.max_prompt_length,
     }
     rows(limits, tokenizer, Path("data"))

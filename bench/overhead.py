@@ -27,15 +27,15 @@ from ruamel.yaml import YAML
 
 from bench.clone import cloned
 from llmrl import params
+from llmrl.graph import STAGES
 
-DATA = {"sft": "data/sft", "reward": "data/preference", "dpo": "data/preference", "grpo": "data/prompts"}
 # What differs between two equal runs, or is of the process rather than of the training.
 PASSING = ("runtime", "per_second", "step_time", "train_loss", "total_flos")
 
 
 def plain_arguments(stage: str, folder: Path) -> dict:
     """What the stage script resolves from params.yaml, for the plain one."""
-    settings = params.stage(stage, folder / "params.yaml")
+    settings = params.experiment(folder / "params.yaml").stages[stage]
     config = {
         "output_dir": str(folder / "plain"),
         "learning_rate": settings.lr,
@@ -55,10 +55,10 @@ def plain_arguments(stage: str, folder: Path) -> dict:
         "config": config,
         "threads": own.threads,
         "init": own.init,
-        "data": DATA[stage],
+        "data": f"data/{STAGES[stage].data}",
         "eval_rows": own.eval_rows,
-        "reward_model": own.reward_model,
-        "rewards": own.rewards,
+        "reward_model": getattr(own, "reward_model", None),
+        "rewards": getattr(own, "rewards", None),
     }
 
 
@@ -133,7 +133,7 @@ def main() -> None:
     """Run the pairs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--stages", nargs="+", default=params.STAGES, choices=params.STAGES)
+    parser.add_argument("--stages", nargs="+", default=[*STAGES], choices=STAGES)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = cloned(Path(temporary) / "clone", products=True)

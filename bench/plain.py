@@ -16,11 +16,11 @@ import torch
 import transformers
 import trl
 
-from llmrl import hardware, rewards
+from llmrl import rewards
 
 stage, arguments = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
 torch.set_num_threads(arguments["threads"])
-hardware.without_cudnn()
+torch.backends.cuda.enable_cudnn_sdp(False)  # as llmrl/training/hardware.py says
 datasets.disable_progress_bars()
 rows = {side: datasets.Dataset.from_parquet(f"{arguments['data']}/{side}.parquet") for side in ("train", "eval")}
 rows["eval"] = rows["eval"].select(range(min(len(rows["eval"]), arguments["eval_rows"] or len(rows["eval"]))))

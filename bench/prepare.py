@@ -2,8 +2,8 @@
 
     so many rows of conversations in one Parquet file, ten times as many in ten such files, so many, …
 
-Each is prepared by a process of its own, `python -m llmrl.prepare sft`, with no limit of rows. Prints the medians over
-pairs of the ratios of wall time and of peak resident memory. It works on a copy.
+Each is prepared by a process of its own, `python -m llmrl.data.prepare sft`, with no limit of rows. Prints the medians
+over pairs of the ratios of wall time and of peak resident memory. It works on a copy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
 from bench.clone import cloned
-from llmrl import data
+from llmrl.data.rows import SCHEMAS
 
 TIMES = 10
 WORDS = 40  # a turn
@@ -46,7 +46,7 @@ def conversations(path: Path, rows: int, seed: int) -> None:
         [{"role": role, "content": " ".join(chance.choices(words, k=WORDS))} for role in ("user", "assistant")]
         for _ in range(rows)
     ]
-    pq.write_table(pa.table({"messages": turns}, data.SCHEMAS["sft"]), path)
+    pq.write_table(pa.table({"messages": turns}, SCHEMAS["sft"]), path)
 
 
 def settings(folder: Path) -> None:
@@ -66,7 +66,7 @@ def prepared(folder: Path, shards: list[Path]) -> Cost:
         (raw / shard.name).hardlink_to(shard)
     begun = time.monotonic()
     process = subprocess.Popen(
-        (sys.executable, "-m", "llmrl.prepare", "sft"), cwd=folder, stdout=subprocess.DEVNULL, env=os.environ
+        (sys.executable, "-m", "llmrl.data.prepare", "sft"), cwd=folder, stdout=subprocess.DEVNULL, env=os.environ
     )
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.monotonic() - begun

@@ -16,9 +16,7 @@ DISK = {
     errno.EACCES: "permission is denied; make it yours (chown, chmod)",
     errno.EPERM: "the operation is not permitted; make it yours (chown, chmod, chattr)",
 }
-NUMBER = re.compile(
-    r"(?:os error|code:|errno) (\d+)", re.IGNORECASE
-)  # as safetensors and pyarrow have it, in their texts
+NUMBER = re.compile(r"(?:os error|code:|errno) (\d+)", re.IGNORECASE)  # as safetensors and pyarrow have it in texts
 
 
 class InputError(Exception):

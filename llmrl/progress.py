@@ -1,53 +1,61 @@
-"""What the terminal shows while data and models are fetched and read: a bar; in a log file a line now and then."""
+"""The one display of how far something is: a bar on a terminal; in a log file a line now and then."""
 
 from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LINE_EVERY = 30.0  # seconds between two lines in a log file
 
 
-class Progress:
-    """Shows what is being done and how far it is, under the name of what is made."""
+class Progress(AbstractContextManager["Progress"]):
+    """A bar on `screen` or else stdout, where that is a terminal, under the name of what is made, until it is stopped;
+    on stdout it is gone then.
+    """
 
-    def __init__(self, name: str) -> None:
-        self.name, self.said = name, time.monotonic()
-        self.bar = None
-        if sys.stdout.isatty():
+    def __init__(self, name: str, screen: Console | None = None) -> None:
+        self.name = name
+        self.began = self.said = time.monotonic()
+        self.drawn = None
+        if screen.is_terminal if screen else sys.stdout.isatty():
             from rich import progress
 
-            self.bar = progress.Progress(
-                progress.TextColumn("{task.description}"),
-                progress.BarColumn(),
-                progress.TextColumn("{task.fields[done]}"),
-                progress.TimeElapsedColumn(),
-                transient=True,
-            )
-            self.task = self.bar.add_task(name, total=None, done="")
+            columns = ("{task.description}", progress.BarColumn(), "{task.fields[text]}")
+            self.drawn = progress.Progress(*columns, console=screen, transient=screen is None)
+            self.task = self.drawn.add_task(name, total=None, text="")
+            self.drawn.start()
 
-    def __enter__(self) -> Progress:
-        if self.bar:
-            self.bar.start()
-        return self
+    def stop(self, *_: object) -> None:
+        if self.drawn:
+            self.drawn.stop()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self.bar:
-            self.bar.stop()
+    __exit__ = stop
 
-    def rows(self, source: str, number: int) -> None:
-        """So many rows of a source have been read."""
-        self.show(source, number, None, f"{number:,} rows read")
+    def show(self, what: str, done: float, whole: float | None, text: str) -> None:
+        """Draw how far `what` is, of a `whole` that may not be known, and in words."""
+        if self.drawn:
+            self.drawn.update(self.task, description=what, completed=done, total=whole, text=text)
+
+    def due(self) -> bool:
+        """Whether it is time for a line in a log file; if so, the caller writes one."""
+        now = time.monotonic()
+        if now - self.said < LINE_EVERY:
+            return False
+        self.said = now
+        return True
 
     def received(self, file: str, size: int, whole: int | None) -> None:
         """So much of a file has been downloaded."""
-        done = f"{size / 1e6:,.1f} MB" + (f" of {whole / 1e6:,.1f} MB" if whole else "")
-        self.show(file, size, whole, done)
+        self.report(file, size, whole, f"{size / 1e6:,.1f} MB" + (f" of {whole / 1e6:,.1f} MB" if whole else ""))
 
-    def show(self, what: str, number: int, whole: int | None, done: str) -> None:
-        if self.bar:
-            self.bar.update(self.task, description=f"{self.name}: {what}", completed=number, total=whole, done=done)
-        elif time.monotonic() - self.said >= LINE_EVERY:
-            self.said = time.monotonic()
-            print(f"{self.name}: {what}: {done}", flush=True)
+    def report(self, what: str, done: int, whole: int | None, text: str) -> None:
+        elapsed = timedelta(seconds=int(time.monotonic() - self.began))
+        self.show(f"{self.name}: {what}", done, whole, f"{text} {elapsed}")
+        if not self.drawn and self.due():
+            print(f"{self.name}: {what}: {text}", flush=True)

@@ -1,9 +1,12 @@
-"""What git and DVC know of this checkout: where the main repository is, the code of a stage, what was recorded."""
+"""This checkout: where the main repository is, what DVC recorded of it, hashes of files, folders that appear whole."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +28,6 @@ def root() -> Path:
 def load(path: Path) -> dict[str, Any]:
     """A YAML file of DVC's, empty where it is missing."""
     return yaml.load(path.read_bytes(), yaml.CSafeLoader) or {} if path.exists() else {}
-
-
-def code(stage: str) -> list[Path]:
-    """The Python files that decide a stage's bytes: those it lists in dvc.yaml."""
-    listed = load(Path("dvc.yaml"))["stages"][stage]["deps"]
-    return [Path(name) for name in listed if name.endswith(".py")]
 
 
 def recorded() -> dict[Path, str]:
@@ -57,3 +54,22 @@ def digest(path: Path) -> str:
     files = {file.relative_to(path).parts: file for file in path.rglob("*") if file.is_file()}
     listed = [{"md5": digest(files[parts]), "relpath": "/".join(parts)} for parts in sorted(files)]
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def replaced(out: Path) -> Iterator[Path]:
+    """An empty folder beside `out`, which takes its place once all is written; else `out` stays as it was."""
+    unfinished = out.with_name(f".{out.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        shutil.rmtree(out, ignore_errors=True)
+        unfinished.rename(out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmrl import answers
+from llmrl.answers import judging
 
 Completions = list[list[dict[str, str]]]
 
@@ -22,11 +22,11 @@ Completions = list[list[dict[str, str]]]
 def accuracy(completions: Completions, solution: list[str | None], **_: Any) -> list[float | None]:
     """1 where the answer is right, 0 where not; None where the data has no solution."""
     return [
-        None if gold is None else float(answers.right(completion[-1]["content"], gold))
+        None if gold is None else float(judging.right(completion[-1]["content"], gold))
         for completion, gold in zip(completions, solution, strict=True)
     ]
 
 
 def ends_boxed(completions: Completions, **_: Any) -> list[float]:
     r"""1 where the completion ends with its answer in \boxed{}, the asked format; 0 where not."""
-    return [float(answers.ends_boxed(completion[-1]["content"])) for completion in completions]
+    return [float(judging.ends_boxed(completion[-1]["content"])) for completion in completions]

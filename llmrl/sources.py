@@ -1,131 +1,44 @@
-"""Where rows come from: built in, the user's own files, or a repository of the Hub.
-
-A source gives the rows that may be trained on, then those of its tests, each with where it stands.
+"""How params.yaml names a source of data or of the base model: built in, the user's own files, or a repository of the
+Hugging Face Hub at a commit.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Protocol, TypeVar
+import difflib
+import re
+from typing import Any
 
-from llmrl import arithmetic, raw
-from llmrl.errors import InputError
-from llmrl.progress import Progress
-from llmrl.sections import Part, of_hub
+from llmrl.fields import Found, as_yaml
 
-BUILTIN = {
-    "builtin:arithmetic": {
-        "sft": arithmetic.conversations,
-        "preference": arithmetic.preferences,
-        "prompts": arithmetic.prompts,
-    }
-}
-Rows = Iterator[tuple[str, raw.Row]]
-T = TypeVar("T")
+KNOWN = {"model": ("builtin:tiny", "raw"), "data": ("builtin:arithmetic", "raw")}
+RAW = {"model": "models/raw/", "data": "data/raw/<name>/"}
+TESTS = ("test", "validation", "valid", "val", "dev", "eval")  # splits that are never trained on
+# A repository of the Hugging Face Hub: owner/name, or a bare name as the oldest ones have it.
+REPOSITORY = re.compile(r"(?:\w[\w.-]*/)?\w[\w.-]{0,95}", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-class Origin(Protocol):
-    """What all sources have."""
-
-    def training(self) -> Rows:
-        """The rows that may be trained on."""
-
-    def tests(self) -> Rows:
-        """Those of the source's own test splits, which are never trained on."""
-
-    def hashes(self) -> dict[str, str]:
-        """sha256 of each file that was read."""
+def of_hub(source: str) -> bool:
+    """Whether a source is a repository of the Hugging Face Hub."""
+    named = bool(REPOSITORY.fullmatch(source)) and not re.search(r"--|\.\.|[.-]$", source)
+    return named and all(source not in known for known in KNOWN.values())
 
 
-class Builtin:
-    """A task made here, without end."""
-
-    def __init__(self, data_set: str, task: str, seed: int) -> None:
-        self.task, self.stream = task, BUILTIN[task][data_set](seed)
-
-    def training(self) -> Rows:
-        return ((f"{self.task}:{number}", row) for number, row in enumerate(self.stream, 1))
-
-    def tests(self) -> Rows:
-        return iter(())
-
-    def hashes(self) -> dict[str, str]:
-        return {}
-
-
-class Raw:
-    """The user's own files for a data set."""
-
-    def __init__(self, data_set: str) -> None:
-        self.folder = Path("data/raw") / data_set
-
-    def training(self) -> Rows:
-        return raw.rows(self.folder)
-
-    def tests(self) -> Rows:
-        return iter(())
-
-    def hashes(self) -> dict[str, str]:
-        found = {}
-        for path in raw.files(self.folder):
-            with path.open("rb") as file:
-                found[str(path.relative_to(self.folder))] = hashlib.file_digest(file, "sha256").hexdigest()
-        return found
-
-
-class Hub:
-    """A repository of the Hub at a commit. A file is downloaded when its rows are wanted."""
-
-    def __init__(self, part: Part, progress: Progress) -> None:
-        from llmrl import hub, splits
-
-        self.repository = hub.Repository("dataset", part.source, part.revision, progress)
-        paths, card = self.repository.paths(), self.repository.card()
-        try:
-            self.files = splits.files(paths, card, part)
-        except InputError as error:
-            raise InputError(f"{self.repository}: {error}") from None
-
-    def training(self) -> Rows:
-        return self.rows(self.files.training)
-
-    def tests(self) -> Rows:
-        return self.rows(self.files.tests)
-
-    def rows(self, paths: list[str]) -> Rows:
-        for path in paths:
-            yield from raw.read(self.repository.file(path), f"{self.repository}/{path}")
-
-    def hashes(self) -> dict[str, str]:
-        read = (*self.files.training, *self.files.tests)
-        return {path: sha256 for path, sha256 in self.repository.hashes.items() if path in read}
-
-
-def opened(data_set: str, part: Part, seed: int, progress: Progress) -> Origin:
-    """The source that a part of a data set names. Raises InputError where there is none."""
-    if part.source in BUILTIN:
-        return Builtin(data_set, part.source, seed)
-    return Hub(part, progress) if of_hub(part.source) else Raw(data_set)
-
-
-def interleaved(streams: list[Iterator[T]], weights: list[float], whole: bool) -> Iterator[T]:
-    """Items of several streams, in proportion to their weights and the same every time.
-
-    It ends with the first stream that ends, so that the proportions hold; with `whole` when all have ended.
-
-    >>> "".join(interleaved([iter("aaaa"), iter("bbbb")], [2, 1], whole=False))
-    'aabaab'
-    """
-    taken = [0] * len(streams)
-    waiting = list(range(len(streams)))
-    while waiting:
-        turn = min(waiting, key=lambda place: (taken[place] + 1) / weights[place])
-        try:
-            yield next(streams[turn])
-        except StopIteration:
-            if not whole:
-                return
-            waiting.remove(turn)
-        taken[turn] += 1
+def wrong(kind: str, section: dict[str, Any]) -> Found:
+    """A source is one there is, or may be a repository of the Hub; that alone has revisions, subsets and splits."""
+    source, known = section.get("source"), KNOWN[kind]
+    if not isinstance(source, str):
+        return
+    # A bare name near to one of ours is more likely that than one of the Hub's oldest repositories.
+    ours = {one: one for one in known} | {one.partition(":")[2] or one: one for one in known}
+    near = difflib.get_close_matches(source, ours, n=1)
+    if source not in known and (not of_hub(source) or ("/" not in source and near)):
+        choice = f"use {known[0]}, raw for the files in {RAW[kind]}, or a repository of the Hub as owner/name."
+        guess = f" Did you mean {ours[near[0]]}?" if near else ""
+        yield ("source",), f": {as_yaml(source)} is not a source: {choice}{guess}"
+    if source in known:
+        for name, none in {"revision": None, "subset": None, "split": "train"}.items():
+            if section.get(name, none) != none:
+                yield (name,), f" (now {as_yaml(section[name])}): {source} has none; write {as_yaml(none)}."
+    elif re.match("|".join(TESTS), str(section.get("split"))):
+        yield ("split",), f": {as_yaml(section['split'])} is a test split, which is never trained on."

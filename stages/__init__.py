@@ -9,4 +9,4 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # of `rollout_func`
 
 # Looks at once at the process that started this one: if it ends while torch is being imported, nobody would notice.
-import llmrl.interruption  # noqa: F401
+import llmrl.session.interruption  # noqa: F401

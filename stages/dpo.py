@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import trl
 
-from llmrl import answers, models, training
+from llmrl.models import loading
+from llmrl.training.run import Run
 
 
-def trainer(run: training.Run, init: str) -> trl.DPOTrainer:
+def trainer(run: Run, init: str) -> trl.DPOTrainer:
     """TRL's trainer on the model in the folder `init`."""
     start, precomputed = run.settings.own.init, run.settings.trl.get("precompute_ref_log_probs")
     # The reference, where adapters are trained, is the model with these off; where its log-probabilities are computed
     # beforehand, the model that has not been trained yet.
-    itself = run.settings.lora or (precomputed and init == start)
+    itself = run.settings.own.lora or (precomputed and init == start)
     return trl.DPOTrainer(
-        model=models.load_policy(init, run.loading),
-        ref_model=None if itself else models.load_policy(start, run.asked),
+        model=loading.load_policy(init, run.loading),
+        ref_model=None if itself else loading.load_policy(start, run.asked),
         args=trl.DPOConfig(**run.arguments),
         train_dataset=run.train_rows,
         eval_dataset=run.eval_rows,
@@ -30,22 +31,7 @@ def trainer(run: training.Run, init: str) -> trl.DPOTrainer:
     )
 
 
-STAGE = training.Stage(
-    name="dpo",
-    trainer=trainer,
-    data="data/preference",
-    kinds={"init": "ForCausalLM"},
-    tracked={
-        "loss": "train_loss",
-        "rewards/accuracies": "train_accuracy",
-        "eval_loss": "loss",
-        "eval_rewards/accuracies": "accuracy",
-        "eval_rewards/margins": "margin",
-        "eval_logps/chosen": "chosen_logp",
-        "eval_logps/rejected": "rejected_logp",
-    },
-    measure=answers.measure,
-)
-
 if __name__ == "__main__":
-    training.main(STAGE)
+    from llmrl import stage
+
+    stage.main("dpo", trainer)

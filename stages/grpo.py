@@ -7,21 +7,25 @@ The rewards are functions of llmrl/rewards.py and the trained reward model, by w
 
 from __future__ import annotations
 
+from functools import partial
+
 import trl
 
-from llmrl import answers, difficulty, guards, models, rewards, training
+from llmrl import rewards
+from llmrl.answers import generation
+from llmrl.models import loading
+from llmrl.training.reward_functions import checked
+from llmrl.training.run import Run
 
 
-def trainer(run: training.Run, init: str) -> trl.GRPOTrainer:
+def trainer(run: Run, init: str) -> trl.GRPOTrainer:
     """TRL's trainer on the model in the folder `init`."""
     own = run.settings.own
-    judge = models.load_classifier(own.reward_model, own.seed, run.asked)
+    judge = loading.load_classifier(own.reward_model, own.seed, run.asked)
     judge.config.name_or_path = "reward_model"  # TRL calls its scores by this
     return trl.GRPOTrainer(
-        model=models.load_policy(init, run.loading),
-        reward_funcs=[
-            judge if name == "reward_model" else guards.checked(getattr(rewards, name)) for name in own.rewards
-        ],
+        model=loading.load_policy(init, run.loading),
+        reward_funcs=[judge if name == "reward_model" else checked(getattr(rewards, name)) for name in own.rewards],
         reward_processing_classes=[run.tokenizer if name == "reward_model" else None for name in own.rewards],
         args=trl.GRPOConfig(
             **run.arguments,
@@ -33,28 +37,12 @@ def trainer(run: training.Run, init: str) -> trl.GRPOTrainer:
         eval_dataset=run.eval_rows,
         processing_class=run.tokenizer,
         peft_config=run.lora("CAUSAL_LM"),
-        callbacks=[*run.callbacks, guards.Signal(run.settings.run)],
-        rollout_func=None if run.settings.trl.get("use_vllm") else answers.rollout(run.hardware.answers),
+        callbacks=run.callbacks,
+        rollout_func=None if run.settings.trl.get("use_vllm") else partial(generation.rollout, run.hardware.answers),
     )
 
 
-STAGE = training.Stage(
-    name="grpo",
-    trainer=trainer,
-    data="data/prompts",
-    kinds={"init": "ForCausalLM", "reward_model": "ForSequenceClassification"},
-    tracked={
-        "reward": "train_reward",
-        "rewards/*/mean": "train_*",
-        "completions/mean_length": "train_tokens",
-        "frac_reward_zero_std": "1-groups_with_signal",
-        "eval_reward": "reward",
-        "eval_rewards/*/mean": "*",
-    },
-    averaged=("groups_with_signal",),
-    choose=difficulty.choose,
-    measure=answers.measure,
-)
-
 if __name__ == "__main__":
-    training.main(STAGE)
+    from llmrl import stage
+
+    stage.main("grpo", trainer)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import trl
 
-from llmrl import models, training
+from llmrl.models import loading
+from llmrl.training.run import Run
 
 
-def trainer(run: training.Run, init: str) -> trl.RewardTrainer:
+def trainer(run: Run, init: str) -> trl.RewardTrainer:
     """TRL's trainer on the model in the folder `init`."""
     return trl.RewardTrainer(
-        model=models.load_classifier(init, run.settings.own.seed, run.loading),
+        model=loading.load_classifier(init, run.settings.own.seed, run.loading),
         args=trl.RewardConfig(**run.arguments),
         train_dataset=run.train_rows,
         eval_dataset=run.eval_rows,
@@ -23,19 +24,7 @@ def trainer(run: training.Run, init: str) -> trl.RewardTrainer:
     )
 
 
-STAGE = training.Stage(
-    name="reward",
-    trainer=trainer,
-    data="data/preference",
-    kinds={"init": "ForCausalLM"},
-    tracked={
-        "loss": "train_loss",
-        "accuracy": "train_accuracy",
-        "eval_loss": "loss",
-        "eval_accuracy": "accuracy",
-        "eval_margin": "margin",
-    },
-)
-
 if __name__ == "__main__":
-    training.main(STAGE)
+    from llmrl import stage
+
+    stage.main("reward", trainer)

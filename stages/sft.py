@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import trl
 
-from llmrl import answers, models, training
+from llmrl.models import loading
+from llmrl.training.run import Run
 
 
-def trainer(run: training.Run, init: str) -> trl.SFTTrainer:
+def trainer(run: Run, init: str) -> trl.SFTTrainer:
     """TRL's trainer on the model in the folder `init`."""
     return trl.SFTTrainer(
-        model=models.load_policy(init, run.loading),
+        model=loading.load_policy(init, run.loading),
         args=trl.SFTConfig(**run.arguments, assistant_only_loss=True),
         train_dataset=run.train_rows,
         eval_dataset=run.eval_rows,
@@ -25,19 +26,7 @@ def trainer(run: training.Run, init: str) -> trl.SFTTrainer:
     )
 
 
-STAGE = training.Stage(
-    name="sft",
-    trainer=trainer,
-    data="data/sft",
-    kinds={"init": "ForCausalLM"},
-    tracked={
-        "loss": "train_loss",
-        "mean_token_accuracy": "train_token_accuracy",
-        "eval_loss": "loss",
-        "eval_mean_token_accuracy": "token_accuracy",
-    },
-    measure=answers.measure,
-)
-
 if __name__ == "__main__":
-    training.main(STAGE)
+    from llmrl import stage
+
+    stage.main("sft", trainer)

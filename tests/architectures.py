@@ -19,7 +19,7 @@ import transformers
 from tokenizers import pre_tokenizers, trainers
 from trl import chat_template_utils as trl_templates
 
-from llmrl import tiny
+from models import recipe as tiny
 
 NARROW = {
     "hidden_size": 32,

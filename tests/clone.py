@@ -42,7 +42,7 @@ def files(root: Path) -> list[str]:
 def started(printed: str) -> list[str]:
     """The stages whose commands DVC ran, by what it printed."""
     modules = {
-        "python -m llmrl.prepare": "prepare",
+        "python -m llmrl.data.prepare": "prepare",
         "python -m llmrl.base": "base",
         **{f"python -m stages.{stage}": stage for stage in STAGES},
     }
@@ -79,13 +79,13 @@ class Clone:
 
     def clean(self, *paths: str) -> None:
         """Remove what git does not track, there or everywhere, and all checkpoints."""
-        shutil.rmtree(self.folder / ".llmrl", ignore_errors=True)  # who waits for DVC to record may remove it, too
+        shutil.rmtree(self.folder / ".llmrl", ignore_errors=True)  # there may be none
         self.run("git", "clean", "-qfdx", *paths)
 
     def kill(self, stage: str, step: int) -> None:
         """Start a stage anew, and kill it when it has written the checkpoint of a step."""
-        # What a `dvc repro` has left is removed by a process that may be a second late.
-        shutil.rmtree(self.folder / ".llmrl/checkpoints" / stage, ignore_errors=True)
+        for left in (f".llmrl/checkpoints/{stage}", ".dvc/cache"):  # from which a trained model would be taken
+            shutil.rmtree(self.folder / left, ignore_errors=True)
         command = (sys.executable, "-m", f"stages.{stage}")
         process = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=subprocess.DEVNULL)
         while process.poll() is None and not list(self.folder.glob(f".llmrl/checkpoints/{stage}/*/*/step-{step}")):

@@ -5,12 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from clone import files
 
-from llmrl import checks
+from llmrl.params import checks
 
 ROOT = Path(__file__).parents[1]
 # No test needs the Hub; read when its libraries are imported. Those of 4 bit and of S3 install from the package index.
@@ -29,24 +31,31 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def change(project: Path):
+def change(project: Path) -> Callable[[str, str], None]:
     """Sets `section.name` in the copy's params.yaml to a text, which may go on with further lines."""
+    return partial(edit, project / "params.yaml")
 
-    def apply(name: str, text: str) -> None:
-        path = project / "params.yaml"
-        *sections, key = name.split(".")
-        section = checks.read(path)
-        for part in sections:
-            section = section[part]
-        line, column = section.lc.key(key)
-        lines = path.read_text(encoding="utf-8").splitlines()
-        end = line + 1  # what is indented deeper is the former value's
-        while end < len(lines) and lines[end].startswith(" " * (column + 1)):
-            end += 1
-        lines[line:end] = [f"{' ' * column}{key}: {text}"]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
-    return apply
+@pytest.fixture
+def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Does the same in a folder that has params.yaml and nothing else; the test stands in it."""
+    shutil.copy2(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return partial(edit, tmp_path / "params.yaml")
+
+
+def edit(path: Path, name: str, text: str) -> None:
+    *sections, key = name.split(".")
+    section = checks.read(path)
+    for part in sections:
+        section = section[part]
+    line, column = section.lc.key(key)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    end = line + 1  # what is indented deeper is the former value's
+    while end < len(lines) and lines[end].startswith(" " * (column + 1)):
+        end += 1
+    lines[line:end] = [f"{' ' * column}{key}: {text}"]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 @pytest.fixture

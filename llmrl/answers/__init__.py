@@ -1,0 +1,1 @@
+"""Final answers: finding and judging them, and a policy's own."""

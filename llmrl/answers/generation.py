@@ -1,0 +1,119 @@
+"""Answers of a policy: generated in one arithmetic, whatever the policy is trained in, for measuring and for GRPO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmrl.models import DTYPES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl import GRPOTrainer
+
+Prompts = list[list[dict[str, str]]]
+# A model goes on at the right.
+PADDED: dict[str, Any] = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One generated text, with its tokens counted up to the end of its turn."""
+
+    text: str
+    tokens: int
+    ended: bool
+
+
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Prompts,
+    batch: int,
+    template: dict[str, Any] | None = None,
+    **options: Any,
+) -> list[list[Answer]]:
+    """The model's answers to each prompt, `batch` at once, in the order of the prompts. The options are those of
+    transformers' `generate`, `template` what else the chat template is told.
+    """
+    asked = {"tokenize": False, "add_generation_prompt": True} | (template or {})
+    texts = [tokenizer.apply_chat_template(prompt, **asked) for prompt in prompts]
+    # Prompts of like length share a batch, so that little is computed for padding.
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    found: list[list[Answer]] = [[] for _ in texts]
+    each, end = options.get("num_return_sequences", 1), tokenizer.eos_token_id
+    size = max(1, batch // each)
+    for start in range(0, len(order), size):
+        indices = order[start : start + size]
+        inputs = tokenizer([texts[index] for index in indices], add_special_tokens=False, **PADDED).to(model.device)
+        tokens = model.generate(**inputs, **options)
+        completions = tokens[:, inputs["input_ids"].shape[1] :].tolist()  # (prompts x samples, new tokens)
+        for place, completion in enumerate(completions):
+            ended = end in completion
+            length = completion.index(end) if ended else len(completion)
+            text = tokenizer.decode(completion[:length], skip_special_tokens=True)
+            found[indices[place // each]].append(Answer(text, length, ended))
+    return found
+
+
+@contextmanager
+def answering(model: PreTrainedModel, precision: str, seed: int | None = None) -> Iterator[None]:
+    """Have a model answer in a precision, whatever it is trained in, and be as before afterwards. With a seed of its
+    own, so is the random state of the process.
+
+    It computes as under torch's autocast: matrices are multiplied in the precision, sums and norms are float32. But
+    autocast would cast a matrix for every generated token, of adapters' frozen base at least; here each is cast once.
+    """
+    import torch
+
+    training, dtype = model.training, getattr(torch, DTYPES[precision])
+    prepared = model.__dict__.pop("forward", None)  # accelerate's, which computes in the precision of the training
+    kept: list[tuple[torch.nn.Module, str, Any]] = []
+    model.eval()
+    with nullcontext() if seed is None else torch.random.fork_rng(), torch.inference_mode():
+        if seed is not None:
+            torch.manual_seed(seed)
+        for module in model.modules():
+            if hasattr(module, "compute_dtype"):  # of a matrix in 4 bit
+                kept.append((module, "compute_dtype", module.compute_dtype))
+                module.compute_dtype = dtype
+            elif isinstance(module, torch.nn.Linear) and module.weight.dtype != dtype:
+                for name, weights in [*module.named_parameters(recurse=False)]:
+                    kept.append((module, name, weights))
+                    setattr(module, name, torch.nn.Parameter(weights.to(dtype), requires_grad=False))
+        with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
+            yield
+        for module, name, value in kept:
+            setattr(module, name, value)
+    if prepared is not None:
+        model.forward = prepared
+    model.train(training)
+
+
+def rollout(precision: str, prompts: Prompts, trainer: GRPOTrainer) -> dict[str, Any]:
+    """GRPO's completions: sampled as its trainer says, all prompts at once, in a precision.
+
+    By TRL itself they would be in that of the training or, with adapters, in float32, and in the mode of the training,
+    in which adapters drop out. https://huggingface.co/docs/trl/openenv names what a `rollout_func` returns.
+    """
+    tokenizer, asked = trainer.processing_class, {"add_generation_prompt": True, **trainer.chat_template_kwargs}
+    asked |= {"chat_template": trainer.chat_template, "return_dict": True}
+    prompt_ids = tokenizer.apply_chat_template(prompts, **asked)["input_ids"]
+    inputs = tokenizer.pad({"input_ids": prompt_ids}, pad_to_multiple_of=trainer.pad_to_multiple_of, **PADDED)
+    inputs = inputs.to(trainer.accelerator.device)
+    with answering(trainer.model, precision):
+        tokens = trainer.model.generate(**inputs, generation_config=trainer.generation_config)
+    completions = tokens[:, inputs["input_ids"].shape[1] :].tolist()  # (prompts, new tokens)
+    completion_ids = [up_to_end(one, trainer.eos_token_ids) for one in completions]
+    return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": None}
+
+
+def up_to_end(tokens: list[int], ends: list[int]) -> list[int]:
+    """A generated row up to the end of its turn, with the token that ends it.
+
+    >>> up_to_end([5, 6, 2, 0, 0], [2, 3])
+    [5, 6, 2]
+    """
+    return tokens[: next((place for place, token in enumerate(tokens, 1) if token in ends), len(tokens))]

@@ -1,0 +1,1 @@
+"""Makes the three data sets of data/, each from its sources."""

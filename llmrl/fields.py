@@ -1,0 +1,165 @@
+"""What a setting may be, and reading a section of params.yaml: types, bounds and choices stand on a dataclass's fields.
+
+    batch: Annotated[int, at_least(1), "sequences an optimizer step"]
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+
+The text is the setting's line in docs/settings.md.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any
+
+Keys = tuple[str | int, ...]  # names of sections, and places in lists
+Found = Iterator[tuple[Keys, str]]  # a setting, and what is wrong with it
+Kinds = tuple[type, ...] | None  # the YAML types of a value; None admits any
+Unknown = Callable[[Keys, Any, "dict[str, Field]"], str]  # of a name and its value, and what its section knows
+
+NUMBER = re.compile(r"[+-]?[\d.]+([eE][+-]?\d+)?")
+ENGLISH = {int: "an integer", float: "a number", str: "a text", bool: "true or false", dict: "a map", list: "a list"}
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a number must be: `right` says it, `wrong` what one is for which `holds` is false."""
+
+    holds: Callable[[float], bool]
+    right: str
+    wrong: str
+
+
+def at_least(least: float) -> Bound:
+    return Bound(lambda value: value >= least, f"at least {least:g}", f"is less than {least:g}")
+
+
+def above(limit: float) -> Bound:
+    return Bound(lambda value: value > limit, f"greater than {limit:g}", f"is not greater than {limit:g}")
+
+
+SHARE = Bound(lambda value: 0 <= value <= 1, "between 0 and 1", "is not between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Field:
+    """What is known of a setting; `default` is ... where it must be given, and `inner` the dataclass that its map, or
+    each map in its list, makes.
+    """
+
+    kinds: Kinds
+    bounds: tuple[Bound, ...] = ()
+    choices: tuple[str, ...] = ()
+    default: Any = ...
+    note: str = ""
+    inner: Any = None
+
+
+@cache
+def fields_of(cls: type) -> dict[str, Field]:
+    """The settings of a section, which a dataclass declares."""
+    hints, found = typing.get_type_hints(cls, include_extras=True), {}
+    for one in fields(cls):
+        hint, extras = hints[one.name], list[Any]()
+        if typing.get_origin(hint) is typing.Annotated:
+            hint, *extras = typing.get_args(hint)
+        kinds, choices, inner = list[type](), list[str](), None
+        alternatives = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+        for part in alternatives:
+            plain, arguments = typing.get_origin(part) or part, typing.get_args(part)
+            if plain is typing.Literal:
+                kinds.append(str)
+                choices += arguments
+            else:
+                kinds += [dict] if is_dataclass(plain) else [int, float] if plain is float else [plain]
+                inner = next((made for made in (plain, *arguments) if is_dataclass(made)), inner)
+        bounds = tuple(extra for extra in extras if isinstance(extra, Bound))
+        note = " ".join(extra for extra in extras if isinstance(extra, str))
+        default = one.default if one.default_factory is MISSING else one.default_factory()
+        default = ... if default is MISSING else default
+        found[one.name] = Field(tuple(kinds), bounds, tuple(choices), default, note, inner)
+    return found
+
+
+def from_section(cls: Any, section: dict[str, Any]) -> Any:
+    """A checked section as its dataclass, with those below it."""
+    values = dict(section)
+    for name, value in section.items():
+        inner = fields_of(cls)[name].inner
+        if inner and isinstance(value, dict):
+            values[name] = from_section(inner, value)
+        elif inner and isinstance(value, list):
+            values[name] = [from_section(inner, part) for part in value]
+    return cls(**values)
+
+
+def wrong(known: dict[str, Field], section: dict[str, Any], unknown: Unknown, keys: Keys = ()) -> Found:
+    """What is missing in a section, each name in it that is not known, of which `unknown` tells what is wrong, and each
+    value that a setting cannot have; so of the sections below it.
+    """
+    for name, field in known.items():
+        if field.default is ... and name not in section:
+            yield (*keys, name), " is missing."
+    for name, value in section.items():
+        here: Keys = (*keys, name)
+        if name not in known:
+            yield here, unknown(here, value, known)
+        elif reason := refusal(value, known[name]):
+            yield here, f": {reason}"
+        elif inner := known[name].inner:
+            if isinstance(value, dict):
+                yield from wrong(fields_of(inner), value, unknown, here)
+            for place, part in enumerate(value) if isinstance(value, list) else ():
+                if isinstance(part, dict):
+                    yield from wrong(fields_of(inner), part, unknown, (*here, place))
+
+
+def refusal(value: Any, field: Field) -> str | None:
+    """What is wrong with a value, or None: its type, its choice, its size."""
+    if not fits(value, field.kinds):
+        allowed = field.kinds or ()
+        words = " or ".join(english(kind) for kind in allowed if not (kind is int and float in allowed))
+        if isinstance(value, str) and NUMBER.fullmatch(value) and (int in allowed or float in allowed):
+            words += "; write it without quotes"
+        return f"{as_yaml(value)} is {english(type(value))}, not {words}."
+    for one in many(value) if field.choices else ():
+        if one not in field.choices:
+            return f"{as_yaml(one)} is none of {', '.join(field.choices)}.{meant(one, field.choices)}"
+    if fits(value, (int, float)):
+        if not math.isfinite(value):
+            return f"{as_yaml(value)} is not finite."
+        return next((f"{as_yaml(value)} {bound.wrong}." for bound in field.bounds if not bound.holds(value)), None)
+    return None
+
+
+def fits(value: Any, allowed: Kinds) -> bool:
+    """Whether a value is of one of the types."""
+    # YAML's true is an int to Python, and no number to a user.
+    return allowed is None or (bool in allowed if isinstance(value, bool) else isinstance(value, allowed))
+
+
+def many(value: Any) -> list[Any]:
+    """A list as it stands, nothing as no value, anything else as one."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def meant(name: Any, valid: Iterable[str], prefix: str = "") -> str:
+    """A question for the nearest valid name, where one is near."""
+    near = difflib.get_close_matches(str(name), valid, n=1)
+    return f" Did you mean {prefix}{near[0]}?" if near else ""
+
+
+def as_yaml(value: Any) -> str:
+    """A value as YAML has it."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def english(kind: type) -> str:
+    return (ENGLISH | {type(None): "null"}).get(kind, f"a {kind.__name__}")

@@ -1,0 +1,51 @@
+"""Model folders as a user may have them: refused, in one message, where they hold no model that can be used here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from llmrl.errors import InputError
+
+PROVENANCE = "provenance.json"  # what a stage's model was made from
+TRAINING = "training.json"  # and what was seen of its training
+
+
+def architecture(name: str) -> str:
+    """The architecture named in a model folder's config. Raises InputError where there is no whole model, by what each
+    of its files says it holds.
+    """
+    folder = Path(name)
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} is not a model's folder: {error}. `dvc repro` makes what is missing.") from None
+    if "auto_map" in config:
+        raise InputError(
+            f"{name} brings its own code (auto_map in its config.json), which is never run: use a model that "
+            "transformers has, and remove auto_map where it only names such a one."
+        )
+    files = sorted(folder.glob("*.safetensors"))
+    file = folder / "model.safetensors.index.json"
+    try:
+        if file.exists():
+            files = [folder / part for part in sorted(set(json.loads(file.read_text())["weight_map"].values()))]
+        if not files:
+            raise InputError(f"{folder} has no weights (*.safetensors). `dvc repro` or `dvc pull` brings them.")
+        for file in files:
+            with safe_open(file, framework="np"):
+                pass
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise InputError(
+            f"{file} is missing or not whole: {error}. `dvc checkout {folder}` brings back what DVC has; "
+            "a model of your own must be copied anew."
+        ) from None
+    return str((config.get("architectures") or ["?"])[0])
+
+
+def check_kind(folder: str, kind: str, setting: str) -> None:
+    """Raise InputError where `folder`, named by `setting`, holds no model of `kind` (a class name's ending)."""
+    if not (found := architecture(folder)).endswith(kind):
+        raise InputError(f"params.yaml: {setting}: {folder} holds a {found}; a model …{kind} is needed here.")

@@ -1,0 +1,1 @@
+"""The figures of metrics/: how a stage's model is measured, and by which names."""

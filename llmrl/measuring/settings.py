@@ -1,0 +1,24 @@
+"""The `answers` section of params.yaml: the protocol by which every policy is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from llmrl.fields import above, at_least
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The protocol by which every policy is measured on the held-out prompts."""
+
+    samples: Annotated[int, at_least(1), "answers sampled a prompt, beside the greedy one"]
+    temperature: Annotated[float, above(0), "at which they are sampled"]
+    max_new_tokens: Annotated[int, at_least(1), "tokens, at which an answer is cut off"]
+    batch: Annotated[int, at_least(1), "answers generated at once"]
+    seed: Annotated[int, at_least(0), "of the samples"]
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"],
+        "of the arithmetic in which every policy answers, also while GRPO trains it and where its prompts are judged; "
+        "auto: train.precision, whatever a stage's own",
+    ] = "auto"

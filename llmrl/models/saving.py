@@ -1,0 +1,61 @@
+"""Saving what a stage made: the same bytes for the same weights, a model that is whole without its adapter."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmrl.models.loading import LOADING
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+    from llmrl.training.settings import Lora
+
+# What a stage writes anew; everything else in a model's folder belongs to its tokenizer, which no stage changes.
+WEIGHTS = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
+
+
+def save(
+    model: PreTrainedModel | PeftModel, init: str, out: Path, records: dict[str, Any], lora: Lora | None = None
+) -> None:
+    """Write a model that came from the folder `init` into `out`, with records beside it by the names of their files:
+    the same bytes for the same weights.
+
+    An adapter is merged, so that the model is whole without it, and kept in adapter/.
+    """
+    if lora is not None:
+        model = merged(model, init, out / "adapter", lora)
+    model.save_pretrained(str(out))
+    for file in Path(init).iterdir():
+        if file.is_file() and not any(file.match(pattern) for pattern in (*WEIGHTS, *records)):
+            shutil.copyfile(file, out / file.name)
+    for name, record in records.items():
+        (out / name).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def merged(model: PeftModel, init: str, out: Path, lora: Lora) -> PreTrainedModel:
+    """The sum of a model's weights and its adapter, which is written into `out`, with its config."""
+    import torch
+    from peft import PeftModel
+
+    model.save_pretrained(str(out))
+    (out / "README.md").unlink()  # a form to fill in
+    file = out / "adapter_config.json"
+    # PEFT writes its sets in the order that this process has them.
+    values = {name: sorted(v) if isinstance(v, list) else v for name, v in json.loads(file.read_text()).items()}
+    file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    if lora.load_in_4bit:  # on the weights of `init` as they are
+        quantised: Any = model.get_base_model()
+        config = copy.deepcopy(quantised.config)
+        del config.quantization_config
+        whole = type(quantised).from_pretrained(init, config=config, **LOADING)
+        if whole.can_generate():  # a classifier does not, and its head comes with the adapter
+            whole.generation_config = quantised.generation_config
+        model = PeftModel.from_pretrained(whole, str(out), torch_device="cpu")
+    model = model.merge_and_unload()  # in float32, in which all models are loaded
+    return model.to(dtype=getattr(torch, lora.merge))

@@ -1,0 +1,42 @@
+"""params.yaml: the experiment, read and checked once a process, the whole of it whichever stage asks.
+
+A night of training must not end in a typo of the last section. Nothing heavy is imported: the check costs a fraction of
+a second, on any machine. `python -m llmrl.params` prints what each trainer gets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmrl.base.settings import Model
+from llmrl.data.settings import Data
+from llmrl.fields import from_section
+from llmrl.graph import STAGES
+from llmrl.measuring.settings import Answers
+from llmrl.params import checks
+from llmrl.session.settings import RunSettings
+from llmrl.training import processes
+from llmrl.training.settings import Settings
+
+PATH = Path("params.yaml")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What params.yaml says, resolved; `stages` by their names."""
+
+    model: Model
+    data: Data
+    stages: dict[str, Settings]
+    run: RunSettings
+
+
+def experiment(path: Path = PATH) -> Experiment:
+    """The experiment of a file. Raises InputError naming every mistake, as `checks.check` does."""
+    tree = checks.check(path)
+    model, data = from_section(Model, tree["model"]), from_section(Data, tree["data"])
+    answers, run = from_section(Answers, tree["answers"]), from_section(RunSettings, tree["run"])
+    started = processes.count(tree["launch"])
+    stages = {name: Settings.of(name, tree["train"], tree[name], answers, run, started) for name in STAGES}
+    return Experiment(model, data, stages, run)

@@ -1,0 +1,1 @@
+"""What training did, to look at. Decides no byte."""

@@ -1,0 +1,158 @@
+"""What made a model: its settings, inputs, code and versions; and whether DVC's cache has the one that was made so.
+
+A stage that DVC runs again for its measuring alone, for another `answers.samples` say, need not train.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmrl import repository
+from llmrl.errors import InputError
+from llmrl.folders import PROVENANCE, TRAINING
+from llmrl.graph import STAGES
+from llmrl.training.settings import Settings
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+# What decides the bytes of a model beside its inputs and settings.
+LIBRARIES = (
+    "accelerate",
+    "datasets",
+    *(("liger-kernel",) if sys.platform == "linux" else ()),  # as in pyproject.toml
+    "math-verify",
+    "numpy",
+    "peft",
+    "sympy",  # by which math-verify compares
+    "tokenizers",
+    "torch",
+    "transformers",
+    "trl",
+)
+TRAINING_RUNS = (*(f"llmrl.training.{name}" for name in ("loop", "hardware", "processes")), "llmrl.models.saving")
+# They keep the network away, read .env and stop a run; of the table of stages all that decides is in the settings.
+UNDECIDING = ("llmrl", "llmrl.errors", "llmrl.graph", "stages")
+
+
+def made_by(settings: Settings, eval_rows: Dataset) -> dict[str, Any]:
+    """What makes a model: resolved settings, hashes of the models and rows it is made from and of the code, versions.
+
+    Of held-out rows those count that are evaluated while it trains, which draws random numbers and curves. Raises
+    InputError where an input is not what DVC recorded when it was made.
+    """
+    stage = STAGES[settings.stage]
+    rows = Path("data", stage.data)
+    models = [Path(getattr(settings.own, setting)) for setting in stage.models]
+    digests = {path: repository.digest(path) for path in (*models, rows)}
+    for path, digest in digests.items():
+        if digest != repository.recorded().get(path, digest):
+            raise InputError(
+                f"{path} is not what dvc.lock recorded when it was made: somebody has changed it. "
+                f"`dvc checkout {path}` brings it back, `dvc repro` makes it anew."
+            )
+    held_out = hashlib.sha256(json.dumps(eval_rows.to_list()).encode()).hexdigest()
+    found = {
+        "settings": settings.deciding,
+        "inputs": {
+            **{str(path): digests[path] for path in models},
+            str(rows / "train.parquet"): repository.digest(rows / "train.parquet"),
+            f"{rows / 'eval.parquet'}, {len(eval_rows)} rows": held_out,
+        },
+        "code": code(settings),
+        "versions": versions(settings.packages),
+    }
+    return json.loads(json.dumps(found))  # as it is read again
+
+
+def code(settings: Settings) -> dict[str, str]:
+    """Each file of ours that decides a byte of the model, and a hash of what it does.
+
+    These are the stage's script, what runs its training and what they import, but for what these settings leave out.
+    Comments, docstrings and the texts of errors do nothing.
+    """
+    waiting = [f"stages.{settings.stage}", *TRAINING_RUNS]
+    files: dict[str, str] = {}
+    unused = set(UNDECIDING)
+    if not getattr(settings.own, "pass_rate", None):
+        unused.add("llmrl.training.difficulty")
+    if not getattr(settings.own, "rewards", {}).keys() - {"reward_model"}:
+        unused.add("llmrl.rewards")
+    while waiting:
+        name = waiting.pop()
+        path = Path(*name.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if name in unused or str(path) in files or not path.exists():
+            continue
+        tree = Doing().visit(ast.parse(path.read_text(encoding="utf-8")))
+        files[str(path)] = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+        waiting += imported(tree)
+    return {name: files[name] for name in sorted(files)}
+
+
+class Doing(ast.NodeTransformer):
+    """Leaves of a module what decides what it does to a training."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        # For the type checker alone; and what starts a session, which decides nothing.
+        if ast.unparse(node.test) in ("TYPE_CHECKING", "__name__ == '__main__'"):
+            return None
+        return self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        return ast.Raise()
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+
+
+def imported(tree: ast.AST) -> list[str]:
+    """The modules of ours that a module imports, wherever the import stands."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name for name in found if name.partition(".")[0] in ("llmrl", "stages")]
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in (*LIBRARIES, *packages)}}
+
+
+def cached(stage: str, made_by: dict[str, Any]) -> dict[str, Path] | None:
+    """The files, in DVC's cache, of a stage's model that was made so, by their names in it; None where it is not whole.
+
+    Other versions and another device make it no other experiment, as DVC sees it.
+    """
+    from dvc.repo import Repo  # its import costs a quarter of a second
+    from scmrepo.noscm import NoSCM
+
+    root = str(repository.root())
+    with Repo(root, scm=NoSCM(root)) as repo:  # git is not asked
+        cache, runs = repo.cache.local, Path(repo.stage_cache.cache_dir)
+        out = f"models/{stage}"
+        locks = [repository.load(Path("dvc.lock")).get("stages", {}).get(stage, {})]
+        # What was made here and stands in no dvc.lock now, as another experiment's.
+        locks += [repository.load(path) for path in runs.glob("*/*/*") if out.encode() in path.read_bytes()]
+        made = {one["md5"]: None for lock in locks for one in lock.get("outs", []) if one["path"] == out}
+        for product in made:
+            try:
+                listed = json.loads(Path(cache.oid_to_path(product)).read_bytes())
+                files = {entry["relpath"]: Path(cache.oid_to_path(entry["md5"])) for entry in listed}
+                record = json.loads(files[PROVENANCE].read_bytes())
+            except (FileNotFoundError, KeyError, ValueError):
+                continue
+            alike = all(record.get(what) == made_by[what] for what in ("settings", "inputs", "code"))
+            if alike and TRAINING in files and all(file.exists() for file in files.values()):
+                return files
+    return None

@@ -1,0 +1,59 @@
+"""Reward functions as GRPO calls them: what one raises, or gives that is no score, stops the stage, naming the row."""
+
+from __future__ import annotations
+
+import functools
+import math
+import numbers
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from llmrl.errors import InputError
+
+Reward = Callable[..., Any]
+
+
+def checked(function: Reward) -> Reward:
+    """A reward that stops the stage where it raises, or does not give one finite number, or None, a completion."""
+
+    @functools.wraps(function)  # TRL calls its figures by the name
+    def judge(**given: Any) -> list[float | None]:
+        place = f"grpo: step {given['trainer_state'].global_step + 1}: the reward {function.__name__}"
+        try:
+            scores = function(**given)
+        except Exception as error:
+            line = traceback.extract_tb(error.__traceback__)[-1]
+            rows = (shown(given, row) for row in range(len(given["completions"])) if raises(function, given, row))
+            where = next(rows, "for the batch as a whole")
+            raise InputError(
+                f"{place} raised {type(error).__name__}: {error} ({Path(line.filename).name}:{line.lineno}), {where}."
+            ) from error
+        scores = scores.tolist() if hasattr(scores, "tolist") else scores  # of an array
+        what = f"{len(scores)} scores" if isinstance(scores, list | tuple) else "no list"
+        if what != f"{(count := len(given['completions']))} scores":
+            raise InputError(f"{place} returned {what} for {count} completions; each needs one score, or None.")
+        for row, score in enumerate(scores):
+            if score is not None and not (isinstance(score, numbers.Real) and math.isfinite(score)):
+                needed = "a finite number is needed, or None where it cannot judge"
+                raise InputError(f"{place} returned {score!r}, {shown(given, row)}; {needed}.")
+        return list(scores)
+
+    return judge
+
+
+def raises(function: Reward, given: dict[str, Any], row: int) -> bool:
+    """Whether a reward also raises for one completion alone."""
+    count = len(given["completions"])
+    try:
+        function(**{k: [v[row]] if isinstance(v, list) and len(v) == count else v for k, v in given.items()})
+    except Exception:
+        return True
+    return False
+
+
+def shown(given: dict[str, Any], row: int) -> str:
+    """A row in words."""
+    prompt, completion = (given[name][row][-1]["content"] for name in ("prompts", "completions"))
+    return f"in row {row} (prompt {prompt[:80]!r}, completion {completion[:80]!r})"

@@ -1,0 +1,136 @@
+"""The sections `train`, `sft`, `reward`, `dpo` and `grpo` of params.yaml, and what a stage makes of them.
+
+Every value is resolved here, TRL's defaults too, so that what is recorded is what decided the bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from llmrl.fields import Bound, above, at_least, fields_of, from_section
+from llmrl.graph import STAGES
+from llmrl.training import options
+
+if TYPE_CHECKING:
+    from llmrl.measuring.settings import Answers
+    from llmrl.session.settings import RunSettings
+
+Section = dict[str, Any]  # of params.yaml, checked
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+DROPOUT = Bound(lambda value: 0 <= value < 1, "at least 0 and less than 1", "is not at least 0 and less than 1")
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters, which are trained in place of the weights and then merged: https://arxiv.org/abs/2106.09685"""
+
+    rank: Annotated[int, at_least(1), "of the adapters' matrices"]
+    alpha: Annotated[int, above(0), "over rank, it scales them"]
+    dropout: Annotated[float, DROPOUT, "of what goes into them"] = 0.0
+    targets: Annotated[list[str] | str, "the modules that get one; all-linear: all but the head"] = "all-linear"
+    merge: Annotated[Literal["float32", "bfloat16", "float16"], "in which the sum of weights and adapters is saved"] = (
+        "float32"
+    )
+    load_in_4bit: Annotated[
+        bool,
+        "the layers' matrices in 4 bit while the adapters are trained (https://arxiv.org/abs/2305.14314); as these are "
+        "then added to the weights as they were, the saved model answers a little unlike the trained one",
+    ] = False
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What all four stages share; a stage's section overrides all but `lr`."""
+
+    seed: Annotated[int, at_least(0), "of everything that is drawn"]
+    batch: Annotated[int, at_least(1), "sequences an optimizer step; of grpo completions"]
+    micro_batch: Annotated[int, at_least(1), "sequences a device holds at once; accumulation follows"]
+    lr: Annotated[float, above(0), "the one dial: a stage trains at lr times its lr_scale"]
+    precision: Annotated[Precision, "of the arithmetic (autocast); auto: bf16 or fp16 on CUDA, else fp32"] = "auto"
+    kernels: Annotated[Literal["auto", "torch", "liger"], "of the layers; auto: Liger's on CUDA"] = "auto"
+    threads: Annotated[int | None, at_least(1), "of torch on a CPU, which decide the last bits; null: its own"] = None
+    # Each tested with packed documents. FlashAttention's own packages were never run; on CUDA sdpa is torch's own.
+    attn_implementation: Annotated[
+        Literal["eager", "sdpa", "flex_attention"] | None, "of attention; null: the model's own"
+    ] = None
+    lora: Annotated[Lora | None, "adapters in place of the weights; null: all weights are trained"] = None
+
+
+@dataclass(frozen=True)
+class StageSettings(TrainSettings):
+    """What every stage has besides."""
+
+    init: Annotated[str, "the folder of the model it starts from"] = ""
+    lr_scale: Annotated[float, above(0), "its share of train.lr"] = 1.0
+    eval_rows: Annotated[int | None, at_least(1), "the most held-out rows of TRL's own evaluations; null: all"] = None
+
+
+@dataclass(frozen=True)
+class GrpoSettings(StageSettings):
+    """What GRPO has besides."""
+
+    max_prompt_length: Annotated[int | None, at_least(1), "tokens; a longer prompt is left out"] = None
+    pass_rate: Annotated[
+        list[float] | None, "only prompts of which the policy it starts from answers such a share rightly, [0.1, 0.9]"
+    ] = None
+    pass_samples: Annotated[int, at_least(2), "answers by which each prompt is judged so"] = 8
+    reward_model: Annotated[str, "the folder of the trained reward model"] = ""
+    rewards: Annotated[dict[str, float], "functions of llmrl/rewards.py, and reward_model, by weight"] = field(
+        default_factory=dict
+    )
+
+
+OWN = {"sft": StageSettings, "reward": StageSettings, "dpo": StageSettings, "grpo": GrpoSettings}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One stage's settings, resolved: `own` holds our names, `trl` what is given of TRL's and goes to its config as it
+    stands, `defaults` what TRL has for the rest, but for those in `ours`, which go to its config too.
+    """
+
+    ours: ClassVar = options.OURS
+
+    stage: str
+    lr: float
+    own: GrpoSettings  # of a stage that does not generate only what StageSettings has
+    trl: dict[str, Any]
+    defaults: dict[str, Any]
+    answers: Answers
+    run: RunSettings
+    processes: int = 1  # that run it, by `launch`
+
+    @classmethod
+    def of(
+        cls, stage: str, train: Section, section: Section, answers: Answers, run: RunSettings, processes: int
+    ) -> Settings:
+        given, known = train | section, fields_of(OWN[stage])
+        own: Any = from_section(OWN[stage], {name: value for name, value in given.items() if name in known})
+        trl = {name: value for name, value in given.items() if name not in known}
+        if answers.precision == "auto":
+            answers = replace(answers, precision=train.get("precision", "auto"))
+        defaults = {name: one.default for name, one in options.of_stage(stage).items()} | options.OURS
+        return cls(stage, own.lr * own.lr_scale, own, trl, defaults, answers, run, processes)
+
+    def option(self, name: str) -> Any:
+        return (self.defaults | self.trl)[name]
+
+    @property
+    def packages(self) -> list[str]:
+        """The packages it takes beside those that every stage does."""
+        quantiser = ["bitsandbytes"] if self.own.lora and self.own.lora.load_in_4bit else []
+        return sorted({*quantiser, *options.packages(self.trl.get("optim"))})
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """Everything here that decides the bytes of the stage's model: for its provenance, and its key."""
+        own, stage = asdict(self.own), STAGES[self.stage]
+        own |= {"learning_rate": self.lr, "processes": self.processes, "data": stage.data, "generates": stage.generates}
+        if stage.generates:
+            own["answers.precision"] = self.answers.precision  # of its completions
+        if own.get("pass_rate"):
+            own["answers.batch"] = self.answers.batch  # which decides the random numbers that prompts are judged by
+        every = self.defaults | self.trl | own
+        undecided = ("lr", "lr_scale")  # but their product
+        return {k: v for k, v in every.items() if k not in undecided and not options.REPORTING.fullmatch(k)}

@@ -1,0 +1,223 @@
+"""A stage at work: the training attended, models/<stage> saved, its figures measured.
+
+models/<stage> takes its name only when the last figure has been measured. A run whose training had ended goes on from
+the trained model; and a model that DVC's cache has is not trained again to be measured.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from llmrl import folders, repository
+from llmrl.errors import InputError
+from llmrl.graph import STAGES
+from llmrl.measuring import held_out
+from llmrl.measuring.figures import Figures
+from llmrl.models import loading, saving
+from llmrl.params import combinations
+from llmrl.plan import costs, fit, memory
+from llmrl.plan.shape import Shape
+from llmrl.session import checkpoints, guards, interruption, locks, provenance, record, resume, sample, screen
+from llmrl.training import hardware, loop, processes, rows
+from llmrl.training.run import Run
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainerCallback
+
+    from llmrl.params import Experiment
+    from llmrl.session.interruption import Stop
+
+
+def run_stage(experiment: Experiment, name: str, build: loop.Build, stop: Stop) -> None:
+    """Train, save and measure: models/<name> and metrics/<name>."""
+    settings = experiment.stages[name]
+    tokenizer = loading.load_tokenizer(settings.own.init)
+    eval_rows, too_long = rows.evaluated_on(settings, tokenizer)
+    made_by = provenance.made_by(settings, eval_rows)
+    place = checkpoints.place(name, made_by)
+    stop.goes_on = lambda: checkpoints.progress(place)
+    with locks.alone_in(place, name), locks.device(name), record.opened(settings) as folder:
+        with folder.phase("loading"):
+            machine = hardware.detect(settings)
+            processes.join(machine.kind)
+        run = Run(settings, machine, tokenizer, eval_rows, too_long, folder.path, f"{folder.id}-{name}")
+        Work(experiment, run, build, made_by, folder, checkpoints.Store(place, str(machine)), stop).do()
+
+
+@dataclass
+class Work:
+    """A stage at work; it also attends its training (training/loop.py), and decides no byte of that."""
+
+    experiment: Experiment
+    run: Run
+    build: loop.Build
+    made_by: dict[str, Any]
+    folder: record.Folder
+    store: checkpoints.Store
+    stop: Stop
+    checkpoint: Path | None = None  # from which it goes on
+
+    def __post_init__(self) -> None:
+        self.settings, self.name, self.phase = self.run.settings, self.run.settings.stage, self.folder.phase
+        out = Path("metrics", self.name) if processes.first() else self.folder.path / "metrics"
+        self.figures = Figures(self.name, out)
+        self.stage, self.seen = STAGES[self.name], self.figures.seen
+        self.run = replace(self.run, callbacks=[self.figures, *self.folder.callbacks])
+
+    def do(self) -> None:
+        """Train, unless this very model is trained already; measure it, and give it its name."""
+        if processes.first():
+            checkpoints.clean()
+            self.store.open()
+            if interruption.asked_for() and checkpoints.is_recorded(self.store.place):
+                self.store.drop(self.store.trained)  # to train it anew
+        processes.wait()
+        model, said = self.known()
+        planned, machine = self.planned(refuse=model is None), self.run.hardware
+        cudnn = torch.backends.cuda.cudnn_sdp_enabled()
+        about = {"kind": machine.kind, "answers_in": machine.answers, "cudnn_attention": cudnn}
+        self.folder.write(device=str(machine), **about, parameters=planned and planned.parameters)
+        taken = costs.said(planned, self.experiment.data) if planned and model is None else {}
+        self.folder.terminal.show(screen.costs(self.name, {"device": str(machine)} | taken))
+        if model is None:
+            self.train()
+            model = self.known()[0] or {}
+        else:
+            self.folder.terminal.show(said)
+            self.recall(json.loads(model[folders.TRAINING].read_text(encoding="utf-8")))
+        gc.collect()
+        self.measure(model)
+
+    def known(self) -> tuple[dict[str, Path] | None, str]:
+        """The files of this very model, where an earlier process or DVC's cache has it trained already; and words."""
+        if (trained := self.store.trained / "model").exists():
+            files = {str(path.relative_to(trained)): path for path in trained.rglob("*") if path.is_file()}
+            return files, f"{self.name}: the model is trained; what is left is to measure it"
+        ask = processes.first() and not interruption.asked_for()
+        found, *_ = processes.gathered(provenance.cached(self.name, self.made_by) if ask else None)
+        said = f"{self.name}: this very model is trained already, and in DVC's cache: it is measured anew, not trained"
+        if found:
+            made = json.loads(found[folders.PROVENANCE].read_text(encoding="utf-8"))
+            here = self.made_by["versions"] | {"device": self.run.hardware.kind}
+            there = made["versions"] | {"device": made["device"]}
+            other = ", ".join(f"{name} {there[name]}" for name in there if there[name] != here.get(name))
+            said += f" (it was made with {other})" if other else ""
+        return found, said
+
+    def planned(self, refuse: bool) -> memory.Planned | None:
+        """The stage as memory and time are reckoned; None of an architecture that is not known.
+
+        Raises InputError where the settings do not go with the model or the device and, to refuse, where it would not
+        fit in run.memory_gib or, on CUDA, in what the device has.
+        """
+        settings, machine, gib = self.settings, self.run.hardware, self.settings.run.memory_gib
+        config = json.loads((Path(settings.own.init) / "config.json").read_text())
+        shape = Shape.of(config)
+        combinations.check_model_and_device(settings, config, shape is not None, machine.kind)
+        if shape is None:
+            return None
+        liger = machine.kernels == "liger"
+        found = memory.Planned(shape, settings, machine.precision, machine.kind, machine.answers, liger)
+        limit, whose = gib and gib * fit.GIB, "run.memory_gib"
+        if gib is None and machine.kind == "cuda":
+            limit, whose = torch.cuda.mem_get_info()[0], f"{machine.name} that are free"
+        if refuse and (said := fit.shortage(found, limit, whose)):
+            raise InputError(f"{said}\nNothing was loaded, nothing changed.")
+        return found
+
+    def train(self) -> None:
+        """Train, from the last checkpoint where there is one: the trained model is in the store."""
+        self.checkpoint = self.store.newest()
+        if self.checkpoint:
+            self.recall(checkpoints.state(self.checkpoint)["seen"])
+        if self.stage.generates and processes.first():
+            # TRL writes completions where it writes checkpoints.
+            (self.folder.path / "completions").mkdir()
+            (self.store.unfinished / "completions").symlink_to(self.folder.path / "completions")
+        loop.train(self.run, self.build, self, self.store.unfinished, self.checkpoint)
+        if processes.first():
+            self.store.limit(0)
+
+    def recall(self, seen: dict[str, Any]) -> None:
+        """What an earlier process saw of the training, its curves drawn again."""
+        vars(self.seen).update(seen)
+        for step, point in self.seen.curves:
+            self.figures.draw(step, self.figures.named(point))
+
+    def judged(self, judge: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """What `judge` gives: kept with the checkpoints, so that a run that goes on need not judge again."""
+        kept = self.store.folder / "judged" / "prompts.parquet"
+        if processes.first() and not kept.exists():
+            with self.phase("judging prompts"):
+                written = self.store.unfinished / "judged"
+                written.mkdir()
+                pq.write_table(pa.Table.from_pylist(judge()), written / kept.name)
+                self.store.keep(written, written.name, {})
+        processes.wait()
+        shutil.copy(kept, self.folder.path)
+        return pq.read_table(kept).to_pylist()
+
+    def loaded(self, run: Run, trainer: Trainer, counts: dict[str, int]) -> None:
+        """The trainer is there, for so many rows, others left out."""
+        self.seen.rows |= counts
+        (self.folder.path / "sample.txt").write_text(sample.text(trainer, run.tokenizer), encoding="utf-8")
+        self.folder.terminal.show(screen.work(run, trainer, self.seen.rows, self.checkpoint))
+
+    def measured(self, before: dict[str, float]) -> None:
+        self.seen.before = self.figures.tracked(before)
+
+    @contextmanager
+    def training(self, trainer: Trainer) -> Iterator[list[TrainerCallback]]:
+        """What watches the training within; then what was trained is saved, if that went to its end."""
+        given = (trainer, self.store, self.stop, self.settings.run, self.checkpoint, self.seen)
+        signal = [guards.Signal(self.settings.run)] if self.stage.generates else []
+        with self.stop.after_step():  # a signal waits for the end of the step, and for what is saved
+            yield [guards.Finite(trainer, self.name), *signal, resume.Checkpoints(*given)]
+            steps, last = trainer.state.global_step, trainer.state.max_steps
+            if steps < last:
+                assert self.stop.asked, f"stopped at step {steps} of {last}"
+                return
+            with self.phase("saving"):
+                if processes.first():
+                    self.seen.steps = steps
+                    written, own = self.store.unfinished / "trained", self.settings.own
+                    made_by = self.made_by | {"device": self.run.hardware.kind}
+                    records = {folders.PROVENANCE: made_by, folders.TRAINING: asdict(self.seen)}
+                    saving.save(trainer.model, own.init, written / "model", records, own.lora)
+                    self.store.keep(written, "trained", {})
+                processes.wait()
+
+    def measure(self, model: dict[str, Path]) -> None:
+        """Measure the model as saved and loaded again, as what is reported is what is shipped, and give it its name."""
+        out = Path(f"models/{self.name}")
+        # Of several processes the first writes; all read from where it does.
+        with repository.replaced(out) if processes.first() else nullcontext(out.with_name(f".{out.name}")) as folder:
+            for name, file in model.items() if processes.first() else ():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, folder / name)
+            processes.wait()
+            quiet = replace(self.run, callbacks=[])
+            given = (quiet, self.build, self.figures, str(folder), self.phase)
+            before, after, tables = held_out.before_and_after(*given)
+            if not processes.first():
+                return
+            for when, table in tables.items():
+                self.folder.keep(f"answers_{when}", table)
+            if lost := [name for name in before if name not in after]:
+                raise InputError(
+                    f"{self.name}: the training diverged: {', '.join(lost)} of the trained model is not finite. "
+                    f"Lower train.lr or {self.name}.lr_scale in params.yaml; models/{self.name} was not made."
+                )
+            self.figures.write(before, after, tables.get("after", []))
+        self.folder.terminal.show(screen.outcome(self.run, before, self.figures.during(), after))

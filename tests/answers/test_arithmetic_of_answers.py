@@ -1,0 +1,166 @@
+"""Every policy answers in one arithmetic, whatever its stage, precision, reference, judge or adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small
+import torch
+from small import LORA, ROWS, TINY, made, settings
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from llmrl.answers import generation
+from llmrl.measuring import held_out
+from llmrl.training import difficulty, loop
+from llmrl.training.run import Run
+
+# As torch calls them where gradients may be asked for, and in inference mode.
+PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "_scaled_dot_product_flash_attention_for_cpu"} | {
+    "linear",
+    "matmul",
+    "scaled_dot_product_attention",
+}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# Of the training, and of the answers. `make test` has the usual case, CI also those where the two are not alike.
+UNLIKE = [pytest.param(*pair, marks=pytest.mark.slow) for pair in (("bf16", "fp32"), ("fp32", "bf16"))]
+PRECISIONS = [("bf16", "bf16"), *UNLIKE]
+FULL_AND_LORA = pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+
+
+class Products(TorchDispatchMode):
+    """The types of the numbers that are multiplied, and how often a whole matrix is cast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: set[torch.dtype] = set()
+        self.casts = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.__name__.split(".")[0]
+        tensors = [one for one in args if isinstance(one, torch.Tensor)]
+        # Not the rotation's angles, a product of one number each, nor the head that gives one score.
+        if name in PRODUCTS and 1 not in (args[0].shape[-1], tensors[1].shape[0], tensors[1].shape[-1]):
+            self.dtypes |= {one.dtype for one in tensors if one.is_floating_point()}
+        self.casts += name in ("_to_copy", "to") and isinstance(args[0], torch.nn.Parameter) and args[0].dim() > 1
+        return function(*args, **(kwargs or {}))
+
+
+def whole_products(model: torch.nn.Module, answering: str, answer: Callable[[], Any]) -> Any:
+    """What it answers; checked is that all its products are in the precision, that it casts each matrix once, and has
+    its weights back.
+    """
+    before = {name: (id(weights), weights.dtype) for name, weights in model.named_parameters()}
+    linear = [module.weight.dtype for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    with Products() as products:
+        given = answer()
+    assert {DTYPES[answering]} == products.dtypes
+    assert sum(dtype != DTYPES[answering] for dtype in linear) == products.casts
+    assert before == {name: (id(weights), weights.dtype) for name, weights in model.named_parameters()}
+    return given
+
+
+@pytest.mark.parametrize(("precision", "answering"), PRECISIONS)
+@pytest.mark.parametrize("judging", [False, True], ids=["held-out", "judging"])
+def test_a_policy_s_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judging: bool, precision: str, answering: str
+) -> None:
+    """Every matrix product is in the precision of the answers; to held-out prompts, and to those that are judged."""
+    chosen = settings("grpo", {"init": TINY, "batch": 4, "micro_batch": 2, "pass_samples": 2}, num_generations=2)
+    protocol = replace(chosen.answers, samples=2, max_new_tokens=4, batch=4)
+    run = small.run(tmp_path, replace(chosen, answers=protocol), [ROWS["grpo"]] * 2, precision, answering)
+    policy = run.policy(TINY)
+    monkeypatch.setattr(Run, "policy", lambda *_: policy)
+    answer = (lambda: difficulty.judged(run)) if judging else (lambda: held_out.measure(run, TINY, run.eval_rows))
+    whole_products(policy, answering, answer)
+
+
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "bf16"])
+@FULL_AND_LORA
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo", "grpo"])
+def test_trl_s_evaluation(tmp_path: Path, stage, lora, precision) -> None:
+    """So is every product of TRL's evaluation in the precision of the training, also beside a reference or a judge,
+    and before any step; but for the head of a reward model, whose scores are float32.
+    """
+    trainer, _ = made(tmp_path, stage, {"lora": lora}, precision, precision)
+    with Products() as products:
+        figures = loop.evaluated(trainer)
+
+    assert {DTYPES[precision]} == products.dtypes
+    if stage == "dpo":  # policy and reference are one
+        assert 0 == figures["eval_rewards/margins"]
+
+
+@pytest.mark.parametrize(("precision", "answering"), PRECISIONS)
+@FULL_AND_LORA
+@pytest.mark.parametrize("rewards", [{"accuracy": 1.0}, {"accuracy": 1.0, "reward_model": 0.1}], ids=["", "judge"])
+def test_completions(tmp_path: Path, rewards, lora, precision, answering) -> None:
+    """So are GRPO's completions by the model it trains, while it trains and while it evaluates."""
+    trainer, _ = made(tmp_path, "grpo", {"lora": lora, "rewards": rewards}, precision, answering)
+    generate, generated = trainer.rollout_func, 0
+
+    def watched(prompts, of):
+        nonlocal generated
+        generated += 1
+        return whole_products(of.model, answering, lambda: generate(prompts, of))
+
+    trainer.rollout_func = watched
+    trainer.train()
+    while_training = generated
+    trainer.evaluate()
+
+    assert 0 < while_training < generated
+
+
+def test_cast_once_or_at_each_product_it_is_the_same(tmp_path: Path) -> None:
+    """Answers are those of torch's autocast, to the last bit of every logit."""
+    trainer, run = made(tmp_path, "sft", {"lora": LORA}, "bf16")
+    for name, weights in trainer.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.1)
+    tokens = run.tokenizer("1 + 1 = 2, 2 + 2 = 4", return_tensors="pt")
+    with generation.answering(trainer.model, "bf16"):
+        found = trainer.model(**tokens).logits
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = trainer.model.eval()(**tokens).logits
+
+    assert torch.equal(expected, found)
+
+
+@FULL_AND_LORA
+def test_scores_are_not_rounded(tmp_path: Path, lora) -> None:
+    """A reward model that computes in bfloat16 still tells two scores apart that would be one in it."""
+    trainer, run = made(tmp_path, "reward", {"lora": lora}, "bf16")
+    tokens = run.tokenizer(["1 + 1 = 2", "2 + 2 = 4", "3 + 3 = 6"], return_tensors="pt", padding=True)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        scores = trainer.model(**tokens).logits
+
+    assert torch.float32 == scores.dtype
+    assert not torch.equal(scores, scores.bfloat16().float())
+
+
+SAMPLING = {"temperature": 0.7, "top_k": 20, "generation_kwargs": {"suppress_tokens": [5, 6, 7], "max_new_tokens": 12}}
+
+
+@pytest.mark.parametrize("options", [{}, SAMPLING, {"pad_to_multiple_of": 16}], ids=["", "sampling", "padding"])
+@FULL_AND_LORA
+def test_completions_are_those_of_trl(tmp_path: Path, lora, options) -> None:
+    """In float32, where TRL's own way has the same arithmetic, GRPO trains the same weights to the last bit, and
+    evaluates to the same figures.
+    """
+    weights, figures = [], []
+    for ours in (True, False):
+        trainer, _ = made(tmp_path, "grpo", {"lora": lora}, max_steps=3, **options)
+        # What TRL's arguments leave open, transformers takes from the model.
+        trainer.model.generation_config.update(top_k=7, temperature=0.3, min_p=0.05, repetition_penalty=1.2)
+        if not ours:
+            trainer.rollout_func = None
+        trainer.train()
+        weights.append({name: one.clone() for name, one in trainer.model.named_parameters()})
+        figures.append({name: one for name, one in trainer.evaluate().items() if "rewards" in name or "length" in name})
+
+    assert [] == [name for name, one in weights[0].items() if not torch.equal(one, weights[1][name])]
+    assert figures[0] == figures[1]

@@ -1,0 +1,202 @@
+"""Rows of every format in one shape, and the split."""
+
+import json
+import random
+
+import pytest
+
+from llmrl.data import rows, settings
+from llmrl.errors import InputError
+from llmrl.toy import arithmetic
+
+USER = {"role": "user", "content": "2 + 2?"}
+SYSTEM = {"role": "system", "content": "Be brief."}
+FOUR = {"role": "assistant", "content": "4"}
+FIVE = {"role": "assistant", "content": "5"}
+SFT = {"messages": [USER, FOUR]}
+PAIR = {"prompt": [USER], "chosen": [FOUR], "rejected": [FIVE]}
+TASK = {"prompt": [USER], "solution": "4"}
+
+
+def shape(name, row):
+    """The row, whose columns have our names."""
+    return rows.shape(name, row, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "expected"),
+    [
+        ("sft", {"messages": [USER, FOUR]}, SFT),
+        ("sft", {"messages": [SYSTEM, USER, FOUR]}, {"messages": [SYSTEM, USER, FOUR]}),
+        ("sft", {"messages": json.dumps([USER, FOUR], indent=1)}, SFT),
+        ("sft", {"messages": [USER | {"name": "me"}, FOUR | {"tool_calls": None, "thinking": "…"}]}, SFT),
+        ("sft", {"prompt": "2 + 2?", "completion": "4"}, SFT),
+        ("sft", {"prompt": [USER], "completion": [FOUR]}, SFT),
+        ("sft", {"messages": None, "prompt": "2 + 2?", "completion": "4"}, SFT),
+        ("sft", {"messages": [USER, FOUR], "prompt": "another", "id": 7}, SFT),
+        ("preference", {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}, PAIR),
+        ("preference", {"prompt": [USER], "chosen": [FOUR], "rejected": [FIVE]}, PAIR),
+        ("preference", {"prompt": json.dumps([USER]), "chosen": json.dumps([FOUR]), "rejected": "5"}, PAIR),
+        ("preference", {"chosen": [USER, FOUR], "rejected": [USER, FIVE]}, PAIR),
+        ("preference", {"prompt": None, "chosen": [USER, FOUR], "rejected": [USER, FIVE]}, PAIR),
+        ("preference", {"prompt": "2 + 2?", "chosen": [USER, FOUR], "rejected": [USER, FIVE]}, PAIR),
+        ("preference", {"chosen": json.dumps([USER, FOUR]), "rejected": json.dumps([USER, FIVE])}, PAIR),
+        ("preference", {"chosen": "2 + 2? 4", "rejected": "2 + 2? 5"}, PAIR),
+        ("prompts", {"prompt": "2 + 2?", "solution": "4"}, TASK),
+        ("prompts", {"prompt": [USER], "solution": 4}, TASK),
+        ("prompts", {"prompt": [USER]}, {"prompt": [USER], "solution": None}),
+    ],
+)
+def test_every_format_becomes_one_shape(name, row, expected):
+    """TRL's formats, plain or conversational, as lists or as JSON, become the data set's one shape."""
+    assert expected == shape(name, row)
+
+
+def test_a_plain_pair_is_parted_between_words():
+    """Answers that begin with the same letters are not cut within a word."""
+    row = shape("preference", {"chosen": "Q: 6 * 7?\n42 it is", "rejected": "Q: 6 * 7?\n43 it is"})
+    assert ("Q: 6 * 7?", "42 it is", "43 it is") == tuple(row[part][0]["content"] for part in row)
+
+
+@pytest.mark.parametrize(
+    ("shorter", "expected"), [("Q: x? A: yes", "yes"), ("Q: x? A: yes ", "yes "), ("Q: x?\nA: yes", "yes")]
+)
+def test_a_plain_answer_that_begins_as_the_other(shorter, expected):
+    """Where one side is the beginning of the other, whichever it is, its last word is left to answer with."""
+    longer = f"{shorter} and more"
+    prompt = shorter.removesuffix(expected).rstrip()
+    for chosen, rejected in ((shorter, longer), (longer, shorter)):
+        row = shape("preference", {"chosen": chosen, "rejected": rejected})
+        answers = [longer[len(prompt) + 1 :] if side == longer else expected for side in (chosen, rejected)]
+        assert [prompt, *answers] == [row[part][0]["content"] for part in ("prompt", "chosen", "rejected")]
+
+
+def test_a_shared_first_turn_is_the_prompt():
+    """Of two whole conversations, all the turns they begin with are the prompt."""
+    beginning = [SYSTEM, USER, FIVE, USER]
+    row = shape("preference", {"chosen": [*beginning, FOUR], "rejected": [*beginning, FIVE]})
+    assert {"prompt": beginning, "chosen": [FOUR], "rejected": [FIVE]} == row
+
+
+def test_a_text_that_looks_like_a_list_stays_a_text():
+    """Only what begins like a list of turns is read as one."""
+    text = "[{'a': 1}] is what in Python?"
+    assert text == shape("prompts", {"prompt": text})["prompt"][0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "reason"),
+    [
+        ("sft", {"messages": []}, "empty"),
+        ("sft", {"messages": None}, "empty"),
+        ("sft", {"prompt": None, "completion": "4"}, "empty"),
+        ("sft", {"messages": [USER, {"role": "assistant", "content": " "}]}, "empty"),
+        ("sft", {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [1]}]}, "empty"),
+        ("sft", {"messages": [USER]}, "does not end with the assistant"),
+        ("sft", {"messages": [FOUR]}, "nothing is asked"),
+        ("sft", {"messages": [SYSTEM, FOUR]}, "nothing is asked"),
+        ("sft", {"messages": [USER, {"role": "gpt", "content": "4"}]}, "a role that is none of"),
+        ("sft", {"messages": [{"from": "human", "value": "2 + 2?"}]}, "turns without role and content"),
+        ("sft", {"messages": ["2 + 2?", "4"]}, "turns without role and content"),
+        ("sft", {"messages": str([USER, FOUR])}, "a list of turns that is not JSON"),
+        ("sft", {"messages": '[{"role": ' + "[" * 100_000}, "a list of turns that is not JSON"),
+        ("sft", {"messages": [USER, {"role": "assistant", "content": ["4"]}]}, "not a text"),
+        ("sft", {"prompt": 2, "completion": 4}, "not a text"),
+        ("sft", {"prompt": "\ud800", "completion": "4"}, "half a Unicode character"),
+        ("preference", {"prompt": "2 + 2?", "chosen": "4", "rejected": "4"}, "chosen equal to rejected"),
+        ("preference", {"chosen": [USER, FOUR], "rejected": [USER, FOUR]}, "chosen equal to rejected"),
+        ("preference", {"chosen": "yes", "rejected": "no"}, "begin with no common prompt"),
+        ("preference", {"chosen": "yes", "rejected": "yes and more"}, "begin with no common prompt"),
+        ("preference", {"chosen": "4", "rejected": [USER, FIVE]}, "begin with no common prompt"),
+        ("preference", {"chosen": [USER, FOUR], "rejected": [SYSTEM, USER, FIVE]}, "begin with no common prompt"),
+        ("preference", {"prompt": [USER, FOUR], "chosen": [FOUR], "rejected": [FIVE]}, "nothing is asked"),
+        ("preference", {"prompt": [USER], "chosen": [FOUR, USER], "rejected": [FIVE]}, "does not end with"),
+        ("prompts", {"prompt": [USER, FOUR]}, "nothing is asked"),
+        ("prompts", {"prompt": "2 + 2?", "solution": " "}, "empty"),
+        ("prompts", {"prompt": "2 + 2?", "solution": ["4"]}, "not a text"),
+        ("prompts", {"prompt": "2 + 2?", "solution": "so\n4"}, "no single short answer"),
+    ],
+)
+def test_a_defective_row_says_why(name, row, reason):
+    """A row that cannot be trained on is refused with the reason it is counted under."""
+    with pytest.raises(rows.DefectiveError, match=reason):
+        shape(name, row)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("sft", {"text": "2 + 2 = 4"}),
+        ("sft", {"prompt": "2 + 2?"}),
+        ("preference", {"prompt": "2 + 2?", "chosen": "4"}),
+        ("prompts", {"question": "2 + 2?"}),
+        ("prompts", {}),
+    ],
+)
+def test_missing_columns_are_no_defect_of_a_row(name, row):
+    """Where columns are missing, the message names those there are and those that are needed."""
+    with pytest.raises(InputError, match=rf"has the columns {', '.join(row)}; data/{name} needs "):
+        shape(name, row)
+
+
+def test_every_column_that_is_read_can_be_mapped():
+    """The names that `columns` in params.yaml may map are those that the formats are made of."""
+    for name, formats in rows.FORMATS.items():
+        columns = {column for columns in formats for column in columns} | set(rows.SCHEMAS[name].names)
+        assert columns == set(settings.COLUMNS[name])
+
+
+def test_no_row_breaks_the_shaping():
+    """Whatever a row holds, it is shaped, counted as defective, or refused for its columns."""
+    generator = random.Random(1)
+    parts = [None, "", " ", "a b", "a c", 3, float("nan"), True, [], [None], [USER], [FOUR], [USER, FOUR], [SYSTEM], {}]
+    parts += ["[{'role': 1}]", '[{"role": "user"}]', '[{"role": 4, "content": []}]', [{"role": []}], [{"content": "a"}]]
+    outcomes = set()
+    for _ in range(20_000):
+        row = {column: generator.choice(parts) for column in ("messages", "prompt", "completion", "chosen", "rejected")}
+        row["solution"] = generator.choice(parts)
+        name = generator.choice(list(rows.SHAPES))
+        try:
+            shaped = shape(name, {key: row[key] for key in generator.sample(list(row), generator.randint(0, 6))})
+            outcomes.add(tuple(shaped) == tuple(rows.SCHEMAS[name].names))
+            json.dumps(shaped).encode()
+        except (rows.DefectiveError, InputError) as error:
+            outcomes.add(type(error))
+    assert {True, rows.DefectiveError, InputError} == outcomes
+
+
+def test_the_split_depends_on_the_prompt_alone():
+    """The three sets put the same prompt on the same side, whatever follows it and however it is spaced."""
+    sides = {True: 0, False: 0}
+    for number in range(200):
+        user = {"role": "user", "content": f"{number} + 1?"}
+        spaced = {"role": "user", "content": f" {number} +  1?\n"}
+        three = [{"messages": [user, FOUR, USER, FIVE]}, {"prompt": [user], "solution": "4"}, {"prompt": [spaced]}]
+        held_out = {rows.held_out(row, "salt", 0.5) for row in three}
+        assert 1 == len(held_out)
+        sides[held_out.pop()] += 1
+    assert 70 < sides[True] < 130
+
+
+def test_a_system_turn_makes_another_prompt():
+    """What identifies a prompt is its system turn and its first question."""
+    plain, with_system = {"prompt": [USER]}, {"prompt": [SYSTEM, USER]}
+    assert rows.asked(plain) != rows.asked(with_system)
+    assert rows.asked(with_system) == rows.asked({"messages": [SYSTEM, USER, FOUR, USER, FIVE]})
+
+
+def test_salt_and_share_move_the_split():
+    """Another salt holds other prompts out, and a larger share holds out the former ones and more."""
+    prompts = [{"prompt": [{"role": "user", "content": str(number)}]} for number in range(500)]
+    tenth, fifth = ({i for i, row in enumerate(prompts) if rows.held_out(row, "a", share)} for share in (0.1, 0.2))
+    other = {i for i, row in enumerate(prompts) if rows.held_out(row, "b", 0.1)}
+    assert tenth < fifth
+    assert tenth != other
+
+
+def test_the_built_in_rows_have_the_one_shape():
+    """The built-in task's rows need no change."""
+    streams = {"sft": arithmetic.conversations, "preference": arithmetic.preferences, "prompts": arithmetic.prompts}
+    for name, stream in streams.items():
+        row = next(stream(1))
+        assert row == shape(name, row)

@@ -1,0 +1,449 @@
+"""The mistakes users make, in classes. Each is refused before it costs anything, by a message that says what, where
+and what would be right.
+"""
+# ruff: noqa: E501 - a mistake is a line of a table
+
+import importlib.util
+import json
+import os
+import re
+import resource
+import shutil
+from pathlib import Path
+
+import pytest
+
+from llmrl import stage
+from llmrl.data import prepare
+from llmrl.errors import InputError
+from llmrl.params import PATH, checks
+
+ROOT = Path(__file__).parents[2]
+
+# The setting and the text it is given (which may go on with further lines), and what the message must say of it.
+SETTINGS = {
+    # Names that are unknown, misspelt or misplaced.
+    "misspelt section": ("launch", "python\ndpoo: {}", ["dpoo is not a setting. Did you mean dpo?"]),
+    "misspelt key": ("dpo.beta", "0.1\n  bta: 0.3", ["dpo.bta (now 0.3) is not a setting. Did you mean dpo.beta?"]),
+    "misspelt own key": ("train.seed", "1\n  micro_batsh: 3", ["Did you mean train.micro_batch?"]),
+    "misspelt key of a data set": ("data.sft.source", "raw\n    rowz: 3", ["data.sft.rowz", "Did you mean data.sft.rows?"]),
+    "unknown key": ("train.seed", "1\n  zebra: 3", ["train.zebra (now 3) is not a setting."]),
+    "key at the top": ("launch", "python\nbeta: 0.1", ["beta (now 0.1) is not set here; it belongs in dpo or grpo."]),
+    "stage's key in train": ("train.seed", "1\n  beta: 0.1", ["train.beta", "it belongs in dpo or grpo."]),
+    "train's key in run": ("run.verbosity", "normal\n  batch: 8", ["run.batch", "it belongs in train."]),
+    "data's key in a stage": ("sft.init", "models/base\n  salt: a", ["sft.salt", "it belongs in data."]),
+    "data set's key in data": ("data.seed", "1\n  rows: 5", ["data.rows", "data.sft or data.preference or data.prompts"]),
+    "lr in a stage": ("dpo.init", "models/sft\n  lr: 1e-5", ["dpo.lr (now 1e-05)", "train.lr", "lr_scale"]),
+    "learning_rate in a stage": ("dpo.init", "models/sft\n  learning_rate: 1e-5", ["dpo.learning_rate", "train.lr"]),
+    "learning_rate in train": ("train.seed", "1\n  learning_rate: 1e-5", ["train.learning_rate", "train.lr"]),
+    "TRL's batch size": ("sft.init", "models/base\n  per_device_train_batch_size: 8", ["not set here: micro_batch"]),
+    "tracker in train": ("train.seed", "1\n  report_to: wandb", ["train.report_to", "run.report_to decides it"]),
+    "key that is a number": ("train.seed", "1\n  7: 3", ["train.7 (now 3) is not a setting."]),
+    # Types.
+    "quoted number": ("train.lr", '"1e-5"', ['train.lr: "1e-5" is a text, not a number; write it without quotes.']),
+    "word for a number": ("train.lr", "fast", ['train.lr: "fast" is a text, not a number.']),
+    "fraction for an integer": ("train.batch", "32.5", ["train.batch: 32.5 is a number, not an integer."]),
+    "true for a number": ("sft.max_steps", "true", ["sft.max_steps: true is true or false, not an integer."]),
+    "yes for true": ("train.gradient_checkpointing", "yes", ['"yes" is a text, not true or false.']),
+    "null for a number": ("train.seed", "null", ["train.seed: null is null, not an integer."]),
+    "list for a number": ("grpo.beta", "[0.1]", ["grpo.beta: [0.1] is a list, not a number."]),
+    "null for TRL's number": ("grpo.num_generations_eval", "null", ["grpo.num_generations_eval: null is null, not an integer."]),
+    "null for a group": ("grpo.num_generations", "null", ["grpo.num_generations: null is null, not an integer."]),
+    "endless completions": ("grpo.max_completion_length", "null", ["grpo.max_completion_length: null is null, not an integer."]),
+    "null for completions at once": ("grpo.init", "models/dpo\n  generation_batch_size: null", ["grpo.generation_batch_size: null is null, not an integer."]),
+    "null for steps a generation": ("grpo.init", "models/dpo\n  steps_per_generation: null", ["grpo.steps_per_generation: null is null, not an integer."]),
+    "null for an optimizer": ("train.seed", "1\n  optim: null", ["train.optim: null is null, not a text."]),
+    "null for a schedule": ("train.lr_scheduler_type", "null", ["train.lr_scheduler_type: null is null, not a text."]),
+    "text for checkpointing's settings": ("sft.init", "models/base\n  gradient_checkpointing_kwargs: x", ['sft.gradient_checkpointing_kwargs: "x" is a text, not a map or null.']),
+    "date for a text": ("data.salt", "2026-01-01", ['data.salt: "2026-01-01" is a date, not a text.']),
+    "text for a section": ("run", "none", ["run", "not a map"]),
+    "list of rewards": ("grpo.rewards", "[accuracy]", ["grpo.rewards", "is a list, not a map"]),
+    # Values that make no sense.
+    "no batch": ("train.batch", "0", ["train.batch: 0 is less than 1."]),
+    "negative micro-batch": ("train.micro_batch", "-4", ["train.micro_batch: -4 is less than 1."]),
+    "no learning": ("train.lr", "0", ["train.lr: 0 is not greater than 0."]),
+    "negative learning": ("train.lr", "-1e-5", ["train.lr: -1e-05 is not greater than 0."]),
+    "infinite learning": ("train.lr", ".inf", ["train.lr", "is not finite"]),
+    "no scale": ("dpo.lr_scale", "0.0", ["dpo.lr_scale: 0.0 is not greater than 0."]),
+    "no steps": ("reward.max_steps", "0", ["reward.max_steps: 0 is less than 1."]),
+    "negative steps": ("sft.max_steps", "-100", ["sft.max_steps: -100 is less than 1."]),
+    "no evaluation step": ("dpo.eval_steps", "0", ["dpo.eval_steps: 0 is not greater than 0."]),
+    "no room": ("sft.max_length", "0", ["sft.max_length: 0 is less than 1."]),
+    "negative seed": ("train.seed", "-1", ["train.seed: -1 is less than 0."]),
+    "frozen sampling": ("grpo.temperature", "0", ["grpo.temperature: 0 is not greater than 0."]),
+    "no samples": ("answers.samples", "0", ["answers.samples: 0 is less than 1."]),
+    "no threads": ("train.threads", "0", ["train.threads: 0 is less than 1."]),
+    "nothing held out": ("data.eval_share", "0", ["data.eval_share: 0 is not between 0 and 1"]),
+    "all held out": ("data.eval_share", "1.0", ["data.eval_share: 1.0 is not between 0 and 1"]),
+    "percent for a share": ("data.max_defective", "5", ["data.max_defective: 5 is not between 0 and 1."]),
+    "no rows": ("data.sft.rows", "0", ["data.sft.rows: 0 is less than 1."]),
+    "negative held-out rows": ("data.sft.eval_rows", "-1", ["data.sft.eval_rows: -1 is less than 1."]),
+    "endless rows": ("data.sft.rows", "null", ["data.sft.rows is missing: a built-in task has no end."]),
+    "no share": ("run.min_signal", "10", ["run.min_signal: 10 is not between 0 and 1."]),
+    "no patience": ("run.patience", "0", ["run.patience: 0 is less than 1."]),
+    "range upside down": ("grpo.pass_rate", "[0.9, 0.1]", ["grpo.pass_rate: [0.9, 0.1]", "as in [0.1, 0.9]"]),
+    "range of one": ("grpo.pass_rate", "[0.9]", ["grpo.pass_rate: [0.9]", "as in [0.1, 0.9]"]),
+    "range in percent": ("grpo.pass_rate", "[10, 90]", ["grpo.pass_rate: [10, 90]", "as in [0.1, 0.9]"]),
+    "range that is a number": ("grpo.pass_rate", "0.5", ["grpo.pass_rate: 0.5 is a number, not a list or null."]),
+    "range of another section": ("data.prompts.rows", "9\n    pass_rate: [0.1, 0.9]", ["data.prompts.pass_rate is not set here; it belongs in grpo."]),
+    "judged by one answer": ("grpo.pass_samples", "1", ["grpo.pass_samples: 1 is less than 2."]),
+    "adapters of no rank": ("train.lora", "{rank: 0, alpha: 16}", ["train.lora.rank: 0 is less than 1."]),
+    "adapters without alpha": ("train.lora", "{rank: 8}", ["train.lora.alpha is missing."]),
+    "PEFT's name": ("train.lora", "{rank: 8, alpha: 16, lora_dropout: 0.1}", ["train.lora.lora_dropout", "dropout?"]),
+    "all dropped": ("train.lora", "{rank: 8, alpha: 16, dropout: 1}", ["train.lora.dropout: 1 is not at least 0"]),
+    "4 bit without bitsandbytes": ("train.lora", "{rank: 8, alpha: 16, load_in_4bit: true}", ["train.lora.load_in_4bit: true takes bitsandbytes, which is not installed: `uv pip install bitsandbytes`."]),
+    "4 bit in a stage": ("dpo.init", "models/sft\n  lora: {rank: 8, alpha: 16, load_in_4bit: true}", ["dpo.lora.load_in_4bit: true takes bitsandbytes, which is not installed"]),
+    "4 bit by its number": ("train.lora", "{rank: 8, alpha: 16, load_in_4bit: 4}", ["train.lora.load_in_4bit: 4 is an integer, not true or false."]),
+    "adapters as a switch": ("train.lora", "true", ["train.lora: true is true or false, not a map or null."]),
+    # Values that are one of a few.
+    "unknown precision": ("train.precision", "fp8", ['train.precision: "fp8" is none of auto, fp32, bf16, fp16.']),
+    "misspelt schedule": ("train.lr_scheduler_type", "cosin", ["is none of linear, cosine", "Did you mean cosine?"]),
+    "misspelt optimizer": ("train.seed", "1\n  optim: adamw", ["train.optim", "is none of adamw_torch"]),
+    "8 bits without bitsandbytes": ("train.seed", "1\n  optim: adamw_8bit", ['train.optim: "adamw_8bit" takes bitsandbytes, which is not installed: `uv pip install bitsandbytes`.']),
+    "paged without bitsandbytes": ("dpo.init", "models/sft\n  optim: paged_adamw_32bit", ['dpo.optim: "paged_adamw_32bit" takes bitsandbytes, which is not installed']),
+    "optimizer of a package": ("train.seed", "1\n  optim: galore_adamw", ['train.optim: "galore_adamw" takes galore-torch, which is not installed']),
+    "unknown evaluation": ("train.eval_strategy", "step", ["Did you mean steps?"]),
+    "misspelt loss": ("dpo.loss_type", "[sigmod, sft]", ['dpo.loss_type: "sigmod"', "Did you mean sigmoid?"]),
+    "number for a loss": ("dpo.loss_type", "[1, sft]", ["dpo.loss_type: 1 is none of sigmoid"]),
+    "another stage's loss": ("grpo.init", "models/dpo\n  loss_type: sigmoid", ['"sigmoid" is none of', "dapo"]),
+    "unknown verbosity": ("run.verbosity", "loud", ["run.verbosity", "normal, quiet"]),
+    "misspelt tracker": ("run.report_to", "wandbb", ["run.report_to", "Did you mean wandb?"]),
+    "missing tracker": ("run.report_to", "[tensorboard, clearml]", ['"clearml" is not installed']),
+    "tracker that is always there": ("run.report_to", "[dvclive, tensorboard]", ['run.report_to: "dvclive" of transformers rewrites dvc.yaml; leave it out']),
+    "package that is no tracker": ("run.report_to", "json", ['"json" is no tracker']),
+    "misspelt source": ("data.sft.source", "builtin:aritmetic", ["Did you mean builtin:arithmetic?", "data/raw/"]),
+    "unknown model": ("model.source", "gpt 2", ["model.source", "builtin:tiny", "models/raw/"]),
+    "built-in task with a commit": ("data.sft.revision", "e235e846458bff3398a88aed812347f7f0756520", ["data.sft.revision", "builtin:arithmetic has none; write null"]),
+    "test split": ("data.sft.source", "trl-lib/Capybara\n    split: test", ['data.sft.split: "test" is a test split, which is never trained on']),
+    "nothing to mix": ("data.sft.source", "[]", ["data.sft.source is an empty list"]),
+    "misspelt key of one of several": ("data.sft.source", "\n      - source: raw\n      - source: raw\n        wieght: 2", ["data.sft.source[1].wieght (now 2) is not a setting. Did you mean data.sft.source[1].weight?"]),
+    "source without a name": ("data.sft.source", "\n      - {weight: 2}", ["data.sft.source[0].source is missing"]),
+    "source of no weight": ("data.sft.source", "\n      - source: raw\n        weight: 0", ["data.sft.source[0].weight: 0 is not greater than 0"]),
+    "misspelt source of several": ("data.sft.source", "\n      - source: arithmetic", ['data.sft.source[0].source: "arithmetic" is not a source', "Did you mean builtin:arithmetic?"]),
+    "one commit for several": ("data.sft.source", "\n      - source: raw\n    split: val", ["data.sft.split is not set here: each source in the list has its own"]),
+    "unknown column": ("data.sft.columns", "{question: prompt}", ["data.sft.columns.question", "write ours: yours"]),
+    "column that is no name": ("data.sft.columns", "{prompt: 3}", ["data.sft.columns.prompt: 3 is an integer"]),
+    "packing that leaks": ("sft.init", "models/base\n  packing: true\n  packing_strategy: wrapped", ['sft.packing_strategy: "wrapped" is none of bfd, bfd_split']),
+    "packing only what is held out": ("sft.init", "models/base\n  eval_packing: true", ["sft.eval_packing without packing lets a held-out document attend to those before it"]),
+    "rows without an end": ("sft.max_length", "null", ["sft.max_length: null bounds no row's memory"]),
+    "attention that is not tested": ("train.seed", "1\n  attn_implementation: flash_attention_2", ['train.attn_implementation: "flash_attention_2" is none of eager, sdpa, flex_attention']),
+    "attention from the Hub": ("train.seed", "1\n  attn_implementation: kernels-community/flash-attn2", ["is none of eager, sdpa, flex_attention"]),
+    "an order that cannot be resumed": ("train.seed", "1\n  train_sampling_strategy: group_by_length", ["is none of random, sequential"]),
+    "unknown interval": ("run.save_steps", "5 minutes", ['run.save_steps: "5 minutes" is neither a number of steps nor minutes, as in 5 min.']),
+    "no interval": ("run.save_steps", "0", ["run.save_steps: 0 is less than 1."]),
+    "no memory": ("run.memory_gib", "0", ["run.memory_gib: 0 is not greater than 0."]),
+    "memory with its unit": ("run.memory_gib", "6 GiB", ['run.memory_gib: "6 GiB" is a text, not a number or null.']),
+    "negative grace": ("run.grace", "-1", ["run.grace: -1 is less than 0."]),
+    "checkpoints in a stage": ("sft.init", "models/base\n  save_steps: 10", ["sft.save_steps", "run.save_steps decides it"]),
+    # TRL's and transformers' names that are decided here.
+    "Liger by TRL": ("train.seed", "1\n  use_liger_kernel: true", ["train.use_liger_kernel (now true) is not set here: kernels decides it."]),
+    "evaluation in half precision": ("train.seed", "1\n  bf16_full_eval: true", ["train.bf16_full_eval", "weights stay in float32"]),
+    "a batch that shrinks": ("train.seed", "1\n  auto_find_batch_size: true", ["is not set here: micro_batch decides it."]),
+    "loss of all tokens": ("sft.init", "models/base\n  assistant_only_loss: false", ["sft.assistant_only_loss", "assistant's tokens alone"]),
+    "padding-free": ("dpo.init", "models/sft\n  padding_free: true", ["dpo.padding_free", "sft.packing, which needs no padding"]),
+    "deprecated generation": ("grpo.init", "models/dpo\n  use_transformers_paged: true", ["grpo.use_transformers_paged", "TRL 1.16 cannot evaluate with it"]),
+    # Combinations.
+    "reference that follows and is precomputed": ("dpo.beta", "0.1\n  sync_ref_model: true\n  precompute_ref_log_probs: true", ["dpo.precompute_ref_log_probs with sync_ref_model", "keep one"]),
+    "adapter's reference that follows": ("dpo.beta", "0.1\n  lora: {rank: 8, alpha: 8}\n  sync_ref_model: true", ["dpo.sync_ref_model: with lora"]),
+    "no reference that follows": ("grpo.beta", "0.0\n  sync_ref_model: true", ["grpo.sync_ref_model: where beta is 0 there is no reference"]),
+    "losses without weights": ("dpo.loss_weights", "[1.0]", ["dpo.loss_weights: 1 weights", "one for each loss of loss_type"]),
+    "generation by what is not installed": ("grpo.init", "models/dpo\n  use_vllm: true", ["grpo.use_vllm: vllm is not installed"]),
+    "generation that cannot be evaluated": ("grpo.init", "models/dpo\n  use_transformers_continuous_batching: true", ["grpo.use_transformers_continuous_batching: TRL 1.16 cannot evaluate with it"]),
+    "checkpointing that the stage's trainer loses": ("dpo.init", "models/sft\n  gradient_checkpointing_kwargs: {offload: true}", ["dpo.gradient_checkpointing_kwargs: offload is none of use_reentrant", "all that dpo takes"]),
+    "checkpointing that is of sft alone": ("train.seed", "1\n  gradient_checkpointing_kwargs: {selective: true}", ["selective is none of", "all that reward takes"]),
+    "selective without checkpointing": ("sft.init", "models/base\n  gradient_checkpointing_kwargs: {selective: true}", ["sft.gradient_checkpointing_kwargs: selective needs gradient_checkpointing: true"]),
+    "selective and reentrant": ("sft.init", "models/base\n  gradient_checkpointing: true\n  gradient_checkpointing_kwargs: {selective: true, use_reentrant: true}", ["selective needs use_reentrant: false"]),
+    "adapter of nothing": ("train.lora", "{rank: 8, alpha: 8, targets: []}", ["train.lora.targets is an empty list: nothing would be trained."]),
+    "adapter of the head": ("train.lora", "{rank: 8, alpha: 8, targets: [q_proj, lm_head]}", ["train.lora.targets: TRL's losses pass by an adapter of lm_head"]),
+    "groups that are cut": ("grpo.init", "models/dpo\n  generation_batch_size: 96", ["grpo.generation_batch_size: 96 completions at once must be whole micro-batches of 64"]),
+    "two sizes of one thing": ("grpo.init", "models/dpo\n  steps_per_generation: 1\n  generation_batch_size: 64", ["grpo.steps_per_generation and generation_batch_size say the same"]),
+    "batch no multiple on two processes": ("launch", "torchrun --standalone --nproc_per_node=2", ["train.batch: 16 sequences", "micro_batch, 16, on each of the 2 processes of launch; micro_batch: 8 would do", "grpo.batch: 64"]),
+    "a launcher that leaves the number open": ("launch", "torchrun --nproc_per_node=gpu", ["launch: \"torchrun --nproc_per_node=gpu\": say how many processes it starts"]),
+    "batch no multiple": ("train.micro_batch", "5", ["train.batch: 16 sequences", "no multiple of micro_batch, 5; micro_batch: 4 would do"]),
+    "stage's batch no multiple": ("dpo.init", "models/sft\n  batch: 24", ["dpo.batch: 24", "micro_batch, 16"]),
+    "groups do not fill": ("grpo.num_generations", "6", ["grpo.num_generations: groups of 6", "a batch of 64"]),
+    "no completions at once": ("grpo.init", "models/dpo\n  generation_batch_size: 0", ["grpo.generation_batch_size: 0 is less than 1."]),
+    "a group of one": ("grpo.num_generations", "1", ["grpo.num_generations: 1 is less than 2."]),
+    "held-out groups do not fill": ("grpo.num_generations_eval", "3", ["grpo.per_device_eval_batch_size: 256", "3."]),
+    "weight for no reward": ("grpo.rewards.accuracy", "1.0\n    acuracy: 1", ["rewards.acuracy", "Did you mean accuracy?"]),
+    "weight that is a text": ("grpo.rewards.accuracy", "high", ['the weight "high" is a text, not a number.']),
+    "weight that is no number": ("grpo.rewards.accuracy", ".nan", ["the weight NaN is not finite"]),
+    "no rewards": ("grpo.rewards", "{}", ["grpo.rewards is missing"]),
+    "no reward model": ("grpo.reward_model", '""', ["grpo.reward_model is missing: grpo.rewards gives it a weight."]),
+    "4 bit with vLLM": ("grpo.init", "models/dpo\n  use_vllm: true\n  lora: {rank: 8, alpha: 16, load_in_4bit: true}", ["grpo.use_vllm and lora.load_in_4bit do not go together"]),
+    "no start": ("sft.init", '""', ["sft.init is missing: the folder of the model"]),
+    # The file.
+    "key that stands twice": ("train.seed", "1\n  seed: 2", ['duplicate key "seed"']),
+    "open bracket": ("dpo.loss_type", "[sigmoid", ["not YAML"]),
+    "wrong indentation": ("train.seed", "1\n   lr: 2", ["not YAML"]),
+    "tabulator": ("train.seed", "1\n\tlr: 2", ["not YAML"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "said"), SETTINGS.values(), ids=SETTINGS)
+def test_a_mistake_in_the_settings_is_named(setting, name, text, said):
+    """Each mistake is refused with its place, the setting, its value and what would be right."""
+    if "bitsandbytes" in said[0] and importlib.util.find_spec("bitsandbytes"):
+        pytest.skip("bitsandbytes is installed")
+    setting(name, text)
+    with pytest.raises(InputError) as refused:
+        checks.check(PATH)
+    message = str(refused.value)
+    for part in said:
+        assert part in message
+    line = int(re.match(r"params\.yaml:(\d+): ", message)[1])
+    lines = PATH.read_text(encoding="utf-8").splitlines()
+    # A broken file is noticed where it cannot go on; a combination is wrong in either of its settings.
+    if not re.search("not YAML|no multiple|say the same|do not go together", message):
+        flawed = text.splitlines()[-1].strip()
+        assert flawed.partition(":")[0] in lines[line - 1]
+
+
+def test_all_mistakes_come_at_once(setting):
+    """One message names every mistake, a line each, in the order of the file."""
+    for name, text in {"run.verbosity": "loud", "train.lr": "0", "dpo.beta": "high", "data.salt": "3"}.items():
+        setting(name, text)
+    setting("grpo.init", "models/dpo\n  bta: 1")
+    PATH.write_text(PATH.read_text().replace("\nanswers:", "\nanswer:"))
+    with pytest.raises(InputError) as refused:
+        checks.check(PATH)
+    found = [re.match(r"params\.yaml:(\d+): ([\w.]+)", line).groups() for line in str(refused.value).splitlines()]
+    assert sorted(found, key=lambda place: int(place[0])) == found
+    expected = {"answers", "data.salt", "train.lr", "dpo.beta", "grpo.bta", "answer", "run.verbosity"}
+    assert expected == {name for _, name in found}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "params.yaml is missing"),
+        (b"", "params.yaml:1: there are no sections"),
+        (b"- a\n- b\n", "params.yaml:1: there are no sections"),
+        (b"launch: python\nsalt: caf\xe9\n", "params.yaml:2: not UTF-8"),
+        (b"launch: python\n", "params.yaml:1: grpo is missing."),
+    ],
+)
+def test_a_file_that_holds_no_settings_is_named(tmp_path, monkeypatch, content, said):
+    """A params.yaml that is missing, empty, something else or not text is refused."""
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        PATH.write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        checks.check(PATH)
+
+
+def line(**row):
+    """A row as a line of JSON."""
+    return json.dumps(row) + "\n"
+
+
+def turn(role):
+    return {"role": role, "content": "1?"}
+
+
+ROWS = "".join(line(prompt=f"{number}?", completion="2") for number in range(40))
+PAIRS = "".join(line(prompt=f"{number}?", chosen="a", rejected="b") for number in range(40))
+TASKS = "".join(line(prompt=f"{number}?", solution="1") for number in range(40))
+
+# The data set, its file (None: none) and its content, and what the message must say.
+DATA = {
+    "no file": ("sft", None, "", ["data/raw/sft/ holds no .jsonl, .parquet, .csv file (but README.md)", "data.sft.source"]),
+    "file of another kind": ("sft", "a.json", "[]", ["holds no .jsonl, .parquet, .csv file (but README.md, a.json)"]),
+    "empty file": ("sft", "a.jsonl", "", ["data/sft/train.parquet would have no rows, of 0 read"]),
+    "empty Parquet file": ("sft", "a.parquet", "", ["data/raw/sft/a.parquet: cannot be read as .parquet"]),
+    "no Parquet file": ("sft", "a.parquet", ROWS, ["data/raw/sft/a.parquet: cannot be read as .parquet"]),
+    "too few rows": ("sft", "a.jsonl", line(prompt="1?", completion="2"), [".parquet would have no rows, of 1 read", "data.eval_share"]),
+    "wrong columns": ("sft", "a.jsonl", line(question="1?", answer="1"), ["data/raw/sft/a.jsonl:1: the row has the columns question, answer", "needs messages or prompt + completion", "data.sft.columns"]),
+    "wrong columns later": ("sft", "a.jsonl", ROWS + line(prompt="1?"), ["a.jsonl:41: the row has the columns prompt;"]),
+    "columns of another set": ("preference", "a.jsonl", ROWS, ["a.jsonl:1:", "needs prompt + chosen + rejected or chosen + rejected"]),
+    "semicolons": ("prompts", "a.csv", "prompt;solution\n1?;1\n", ["a.csv:2: the row has the columns prompt;solution", "needs prompt"]),
+    "mixed formats": ("sft", "a.jsonl", ROWS + PAIRS, ["a.jsonl:41: the row has the columns prompt, chosen, rejected"]),
+    "broken JSON": ("sft", "a.jsonl", ROWS + '\n{"prompt": "1?", }\n', ["a.jsonl:42: broken JSON: ", "at column 18"]),
+    "JSON with an endless integer": ("sft", "a.jsonl", ROWS + '{"prompt": ' + "1" * 4301 + "}\n", ["a.jsonl:41: broken JSON: an integer of more than 4,300 digits"]),
+    "JSON that is no row": ("sft", "a.jsonl", ROWS + "[1]\n", ["a.jsonl:41: each line must be one JSON object"]),
+    "one JSON list": ("sft", "a.jsonl", "[\n" + ROWS + "]", ["a.jsonl:1: broken JSON"]),
+    "not UTF-8": ("sft", "a.jsonl", (ROWS + "caf\xe9\n").encode("latin-1"), ["a.jsonl:41: not UTF-8"]),
+    "CSV not UTF-8": ("sft", "a.csv", "prompt,completion\n1?,caf\xe9\n".encode("latin-1"), ["a.csv:2: not UTF-8"]),
+    "CSV with a cell too many": ("sft", "a.csv", "prompt,completion\n1?,2\n1?,2,3\n", ["a.csv:3: more or fewer cells"]),
+    "CSV with an open quote": ("sft", "a.csv", 'prompt,completion\n1?,"2\n', ["a.csv:2: broken CSV"]),
+    "conversations that end with the user": ("sft", "a.jsonl", ROWS + 4 * line(messages=[turn("user")]), ["4 of 44 rows are defective, more than data.max_defective", "(0.05)", "4 does not end with the assistant (first: data/raw/sft/a.jsonl:41)"]),
+    "foreign roles": ("sft", "a.jsonl", ROWS + 4 * line(messages=[turn("human")]), ["a role that is none of system, user, assistant"]),
+    "foreign turns": ("sft", "a.jsonl", ROWS + 4 * line(messages=[{"from": "human", "value": "1?"}]), ["turns without role and content"]),
+    "turns as Python prints them": ("sft", "a.csv", "messages\n" + "\"[{'role': 'user', 'content': '1?'}]\"\n" * 3, ["3 of 3 rows", "a list of turns that is not JSON (first: data/raw/sft/a.csv:2)"]),
+    "duplicates": ("sft", "a.jsonl", ROWS + ROWS, ["40 of 80 rows are defective", "40 duplicate (first: data/raw/sft/a.jsonl:41)"]),
+    "several defects": ("sft", "a.jsonl", ROWS + line(prompt="1?", completion="2") + 3 * line(prompt="1?", completion=" "), ["3 empty (first: data/raw/sft/a.jsonl:42); 1 duplicate (first: data/raw/sft/a.jsonl:41)"]),
+    "chosen equal to rejected": ("preference", "a.jsonl", PAIRS + 3 * line(prompt="1?", chosen="a", rejected="a"), ["3 chosen equal to rejected (first: data/raw/preference/a.jsonl:41)"]),
+    "no common prompt": ("preference", "a.jsonl", PAIRS + 3 * line(chosen="yes", rejected="no"), ["chosen and rejected begin with no common prompt"]),
+    "gold answers that cannot be parsed": ("prompts", "a.jsonl", TASKS + 3 * line(prompt="1?", solution=r"\frac{1}{"), ["3 a solution that is no single short answer (first: data/raw/prompts/a.jsonl:41)"]),
+    "gold answers that are essays": ("prompts", "a.jsonl", TASKS + 3 * line(prompt="1?", solution="x" * 400), ["a solution that is no single short answer"]),
+    "mapped column that is not there": ("sft", "a.jsonl", ROWS, ["a.jsonl:1: data.sft.columns in params.yaml names 'question', which the row does not have; it has prompt, completion."]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "file", "content", "said"), DATA.values(), ids=DATA)
+def test_a_mistake_in_the_data_is_named(setting, tmp_path, request, name, file, content, said):
+    """One message says what is wrong and where, and the former data stay as they were."""
+    raw(setting, name)
+    if "mapped" in request.node.callspec.id:
+        setting("data.sft.columns", "{prompt: question}")
+    folder, former = tmp_path / "data/raw" / name, tmp_path / "data" / name / "former.txt"
+    folder.mkdir(parents=True)
+    (folder / "README.md").touch()
+    if file:
+        (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    former.parent.mkdir()
+    former.touch()
+    with pytest.raises(InputError) as refused:
+        prepare.main(name)
+    for part in said:
+        assert part in str(refused.value)
+    assert [former] == list(former.parent.iterdir())
+    assert not (tmp_path / f"data/.{name}").exists()
+
+
+def raw(setting, name):
+    """Have a data set made of the user's own files."""
+    for key, value in {"source": "raw", "rows": "null", "eval_rows": "null"}.items():
+        setting(f"data.{name}.{key}", value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-m", "llmrl.params"), ["params.yaml:", "grpo.rewards.acuracy is no reward", "Did you mean accuracy?"]),
+        (("-m", "llmrl.data.prepare", "sft"), ["grpo.rewards.acuracy is no reward"]),
+        (("-m", "llmrl.base"), ["grpo.rewards.acuracy is no reward"]),
+        (("-m", "stages.sft"), ["grpo.rewards.acuracy is no reward"]),
+        (("-m", "llmrl.data.prepare", "sfd"), ["invalid choice: 'sfd'", "sft", "preference", "prompts"]),
+        (("-m", "llmrl.data.prepare"), ["the following arguments are required: name"]),
+    ],
+    ids=["settings", "data", "base", "stage", "unknown data set", "no data set"],
+)
+def test_a_process_stops_at_the_first_mistake(project, change, python, arguments, said):
+    """A mistake in the last section stops whichever process comes first, before it makes anything."""
+    change("grpo.rewards.accuracy", "1.0\n    acuracy: 1.0")
+    before = sorted(project.rglob("*"))
+    refused(python, arguments, said)
+    assert before == [path for path in sorted(project.rglob("*")) if "__pycache__" not in path.parts]
+
+
+def test_a_process_stops_at_a_mistake_in_the_data(project, change, python):
+    """With one message and no traceback, as at one in the settings."""
+    raw(change, "prompts")
+    (project / "data/raw/prompts/a.jsonl").write_text("[1]\n")
+    refused(python, ("-m", "llmrl.data.prepare", "prompts"), ["a.jsonl:1: each line must be one JSON object"])
+
+
+def test_rewards_that_are_no_python_are_named(project, python):
+    """A slip in the user's own rewards is found by the settings check, with its line."""
+    path = project / "llmrl/rewards.py"
+    path.write_text("def mine(completions, **_)\n    return []\n", encoding="utf-8")
+    refused(python, ("-m", "llmrl.params"), ["llmrl/rewards.py:1: expected ':'"])
+
+
+def classifier(models):
+    """A folder that holds a reward model, by what its config says."""
+    shutil.copytree(models / "base", models / "judge")
+    of_config(models / "judge", architectures=["Qwen2ForSequenceClassification"])
+
+
+def of_config(model, **settings):
+    path = model / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings), encoding="utf-8")
+
+
+def cut(models):
+    """The base model's weights cut short."""
+    os.truncate(models / "base/model.safetensors", 1000)
+
+
+def cut_index(models):
+    """The list of the base model's weights cut short."""
+    (models / "base/model.safetensors.index.json").write_text('{"weight_map": {"model.no', encoding="utf-8")
+
+
+def empty_index(models):
+    (models / "base/model.safetensors.index.json").write_text("{}", encoding="utf-8")
+
+
+def own_code(models):
+    """A base model that brings its own code."""
+    of_config(models / "base", auto_map={"AutoModel": "mine.Mine"})
+
+
+def no_weights(models):
+    (models / "base/model.safetensors").rename(models / "base/pytorch_model.bin")
+
+
+def nothing(_):
+    """Leave the models as they are."""
+
+
+# The settings changed, what happened to the files, the stage, and what the message must say.
+MODELS = {
+    "a model that is not there": ({"sft.init": "models/nowhere"}, nothing, "sft", ["models/nowhere is not a model's folder", "`dvc repro` makes what is missing"]),
+    "a reward model for a policy": ({"sft.init": "models/judge"}, classifier, "sft", ["params.yaml: sft.init: models/judge holds a Qwen2ForSequenceClassification", "…ForCausalLM is needed here"]),
+    "a policy for a reward model": ({"grpo.init": "models/base", "grpo.reward_model": "models/base"}, nothing, "grpo", ["params.yaml: grpo.reward_model: models/base holds a Qwen2ForCausalLM", "…ForSequenceClassification is needed"]),
+    "weights cut short": ({}, cut, "sft", ["models/base/model.safetensors is missing or not whole", "`dvc checkout models/base`"]),
+    "an index cut short": ({}, cut_index, "sft", ["models/base/model.safetensors.index.json is missing or not whole", "`dvc checkout models/base`"]),
+    "an index of nothing": ({}, empty_index, "sft", ["models/base/model.safetensors.index.json is missing or not whole"]),
+    "weights that are a pickle": ({}, no_weights, "sft", ["models/base has no weights (*.safetensors)"]),
+    "a model with code of its own": ({}, own_code, "sft", ["models/base brings its own code", "which is never run"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "spoil", "name", "said"), MODELS.values(), ids=MODELS)
+def test_a_mistake_about_models_is_named(setting, tmp_path, capsys, changes, spoil, name, said):
+    """A stage refuses what it cannot start from, with one message, before it loads anything."""
+    shutil.copytree(ROOT / "models/tiny", tmp_path / "models/base")
+    for key, value in changes.items():
+        setting(key, value)
+    spoil(tmp_path / "models")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit, match="2"):
+        stage.main(name, None)
+    message = capsys.readouterr().err
+    for part in said:
+        assert part in message
+    assert before == sorted(tmp_path.rglob("*"))
+
+
+# What a stage finds when it has loaded its libraries; of each kind test_hardware.py and test_training_rows.py have more.
+STARTED = {
+    "kernels the device lacks": ({"train.kernels": "liger"}, "sft", ["params.yaml: kernels: liger's need CUDA", "auto gives torch"]),
+    "accuracy without solutions": ({"grpo.init": "models/base", "grpo.reward_model": "models/judge"}, "grpo", ["grpo.rewards.accuracy in params.yaml needs solutions, and no row of data/prompts has one"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "name", "said"), STARTED.values(), ids=STARTED)
+def test_a_stage_stops_before_it_trains(project, change, python, changes, name, said):
+    """With one message, and nothing made."""
+    for lock in ("data", "models"):
+        (project / lock / "dvc.lock").unlink()  # of other rows
+    shutil.copytree(project / "models/tiny", project / "models/base")
+    classifier(project / "models")
+    raw(change, "prompts")
+    (project / "data/raw/prompts/a.jsonl").write_text("".join(line(prompt=f"{number}?") for number in range(60)))
+    change("data.sft.rows", "50")
+    for key, value in changes.items():
+        change(key, value)
+    for data_set in ("sft", "prompts"):
+        prepare.main(data_set)
+    refused(python, ("-m", f"stages.{name}"), said, seconds=10, printed=True)
+    assert not (project / "models" / name).exists()
+
+
+def refused(python, arguments, said, seconds=3, printed=False):
+    """Require that a process ends with status 2 and these words, without a traceback, in so many seconds of a core."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = python(*arguments)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{took:.2f} s: {done.stderr}")
+    assert seconds > took
+    if printed:  # the plan, say, stands above
+        done.stdout = ""
+    assert (2, "") == (done.returncode, done.stdout)
+    assert "Traceback" not in done.stderr
+    for part in said:
+        assert part in done.stderr

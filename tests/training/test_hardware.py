@@ -1,0 +1,69 @@
+"""What is decided for a device, and how torch is set up for it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+from small import settings
+
+from llmrl.errors import InputError
+from llmrl.training import hardware
+
+GROWS = "expandable_segments:True"
+
+
+@pytest.mark.parametrize(
+    ("vllm", "given", "expected"),
+    [
+        (False, {}, {"PYTORCH_ALLOC_CONF": GROWS}),
+        (True, {}, {"PYTORCH_ALLOC_CONF": GROWS, "PYTORCH_CUDA_ALLOC_CONF": GROWS}),
+        (True, {"PYTORCH_ALLOC_CONF": "x"}, {"PYTORCH_ALLOC_CONF": "x"}),
+        (False, {"PYTORCH_CUDA_ALLOC_CONF": "x"}, {"PYTORCH_CUDA_ALLOC_CONF": "x"}),
+    ],
+)
+def test_memory_that_grows_where_it_lies(monkeypatch, vllm, given, expected):
+    """vLLM, which must switch it off around its own, reads torch's older variable alone; a user's own choice stays."""
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+    for name in names:
+        monkeypatch.setenv(name, given.get(name, ""))
+        if name not in given:
+            monkeypatch.delenv(name)
+    hardware.allocate(vllm)
+
+    assert expected == {name: os.environ[name] for name in names if name in os.environ}
+
+
+@pytest.fixture
+def cpu(monkeypatch):
+    """No GPU, and threads as they are afterwards."""
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("cpu")
+def test_no_attention_of_cudnn_s():
+    """Where a stage has looked for its device, torch does not choose it."""
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    hardware.detect(settings("sft"))
+
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
+@pytest.mark.usefixtures("cpu")
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_a_precision_that_is_not_there(stage):
+    """Neither to train in nor to answer in; each is named by its setting."""
+    chosen = settings(stage)
+    half = replace(chosen, own=replace(chosen.own, precision="fp16"))
+    answering = replace(chosen, answers=replace(chosen.answers, precision="fp16"))
+
+    assert ("fp32", "fp32") == (hardware.detect(chosen).precision, hardware.detect(chosen).answers)
+    with pytest.raises(InputError, match=r"params.yaml: precision: fp16 is not to be had on CPU"):
+        hardware.detect(half)
+    with pytest.raises(InputError, match=r"params.yaml: answers.precision: fp16 is not to be had on CPU"):
+        hardware.detect(answering)

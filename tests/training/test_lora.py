@@ -1,0 +1,122 @@
+"""Adapters in every stage: trained in place of the weights, merged when saved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from clone import STAGES, Clone, micro_clone
+from small import TINY
+
+from llmrl.models.loading import load_classifier, load_policy
+from llmrl.models.saving import save
+from llmrl.training.settings import Lora
+
+LORA = {"rank": 4, "alpha": 8, "dropout": 0.1}
+INIT = {"sft": "base", "reward": "sft", "dpo": "sft", "grpo": "dpo"}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The micro experiment with adapters, run."""
+    clone = micro_clone(tmp_path_factory.mktemp("lora") / "clone")
+    clone.params(train={"lora": LORA, "lr": 0.01})
+    clone.run("dvc", "repro")
+    return clone
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_policy(str(folder)).state_dict()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_merged_it_answers_as_unmerged(clone: Clone, stage: str) -> None:
+    """The saved model, and the model it came from with the adapter that lies beside, give the same logits."""
+    folder, init = clone.folder / "models" / stage, str(clone.folder / "models" / INIT[stage])
+    load = load_policy if stage != "reward" else lambda path: load_classifier(path, seed=1)
+    tokens = torch.tensor([[5, 9, 17, 4, 30, 12]])
+    with torch.inference_mode():
+        merged = load(str(folder)).eval()(tokens).logits
+        without = load(init).eval()(tokens).logits
+        unmerged = peft.PeftModel.from_pretrained(load(init), folder / "adapter").eval()(tokens).logits
+
+    assert not torch.allclose(without, merged, atol=1e-3)
+    torch.testing.assert_close(unmerged, merged, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_adapter_is_kept(clone: Clone, stage: str) -> None:
+    """Beside the weights, with nothing that differs between two equal runs."""
+    folder = clone.folder / "models" / stage / "adapter"
+    config = json.loads((folder / "adapter_config.json").read_text())
+
+    assert {"adapter_config.json", "adapter_model.safetensors"} == {file.name for file in folder.iterdir()}
+    assert (4, 8, 0.1) == (config["r"], config["lora_alpha"], config["lora_dropout"])
+    assert sorted(config["target_modules"]) == config["target_modules"]
+    assert f"models/{INIT[stage]}" == config["base_model_name_or_path"]
+
+
+def test_the_reward_model_s_head_is_trained(clone: Clone) -> None:
+    """It is new, and too small for an adapter."""
+    new = load_classifier(str(clone.folder / "models/sft"), seed=1).score.weight
+    trained = load_classifier(str(clone.folder / "models/reward"), seed=1).score.weight
+
+    assert not torch.equal(new, trained)
+
+
+def test_dpo_starts_at_its_reference(clone: Clone) -> None:
+    """The reference is the model with the adapter off, from which the untrained policy does not differ."""
+    before = clone.figures("dpo")
+
+    assert 0.0 == before["margin_before"]
+    assert 0.0 != before["margin"]
+    assert 0.0 == before["accuracy_before"]  # no chosen answer is preferred yet
+
+
+def test_only_the_adapter_is_trained(clone: Clone) -> None:
+    """What has no adapter is as it was: embeddings, norms."""
+    base, sft = weights(clone.folder / "models/base"), weights(clone.folder / "models/sft")
+
+    assert all(torch.equal(base[name], sft[name]) for name in base if "proj" not in name)
+    assert any(not torch.equal(base[name], sft[name]) for name in base if "proj" in name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_it_ends_in_the_same_bytes(clone: Clone, stage: str) -> None:
+    """Adapter, optimizer and dropout's random state go on from the checkpoint."""
+    clone.params(run={"save_steps": 1})
+    folder = clone.folder / "models" / stage
+    undisturbed = {file.name: file.read_bytes() for file in folder.rglob("*.safetensors")}
+    clone.kill(stage, step=2)
+    shutil.rmtree(folder, ignore_errors=True)
+
+    assert "from step 2" in clone.run("python", "-m", f"stages.{stage}")
+    assert undisturbed == {file.name: file.read_bytes() for file in folder.rglob("*.safetensors")}
+
+
+def test_a_small_update_survives_the_merge(tmp_path: Path) -> None:
+    """In float32, in which adapters are merged; what is saved in bfloat16 is wrong by about as much as they change."""
+    init, tokens = TINY, torch.tensor([[5, 9, 17, 4, 30, 12]])
+    share = {}
+    for merge in ("float32", "bfloat16"):
+        config = peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear", init_lora_weights=False)
+        torch.manual_seed(1)
+        model = peft.get_peft_model(load_policy(init), config)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.data.mul_(1e-4)
+        save(model, init, tmp_path / merge, {}, Lora(rank=2, alpha=8, merge=merge))
+        with torch.inference_mode():
+            without = load_policy(init).eval()(tokens).logits
+            unmerged = peft.PeftModel.from_pretrained(load_policy(init), tmp_path / merge / "adapter").eval()
+            merged = load_policy(str(tmp_path / merge)).eval()(tokens).logits
+            change = unmerged(tokens).logits - without
+        share[merge] = ((without + change - merged).norm() / change.norm()).item()
+
+    assert share["float32"] < 0.05
+    assert share["bfloat16"] > 0.5

@@ -1,0 +1,120 @@
+"""Documents packed into one row do not attend to each other: each has the loss and the gradient that it has alone."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small
+import torch
+import transformers
+from tensors import SMALL
+
+from llmrl.fields import fields_of
+from llmrl.models import loading
+from llmrl.plan import shape
+from llmrl.training.settings import TrainSettings
+from stages import sft
+
+# Weights so large that every token looks at others, and a leak shows.
+NARROW = SMALL | {"hidden_size": 32, "intermediate_size": 64, "head_dim": 8, "initializer_range": 0.3}
+FAMILIES = {family: {} for family in shape.FAMILIES} | {
+    "mistral": {"sliding_window": 16},
+    "qwen2": {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1},
+}
+TRAINED = ("eager", "sdpa", None)  # None: what transformers chooses
+LONG = (3, 21, 9, 14, 2, 17, 30, 5, 11, 8)
+
+
+@pytest.fixture(params=FAMILIES)
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A model of random weights, with the tokenizer of the built-in one."""
+    torch.manual_seed(1)
+    tokenizer = loading.load_tokenizer(small.TINY)
+    values = NARROW | {"model_type": request.param, "vocab_size": len(tokenizer)} | FAMILIES[request.param]
+    shutil.copytree(small.TINY, tmp_path / "model")
+    config = transformers.AutoConfig.for_model(**values)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def trainer(folder: Path, attention: str | None, **options: Any) -> Any:
+    """The stage's trainer on a few conversations of different lengths, all in one batch."""
+    rows = [
+        {"messages": [{"role": "user", "content": "1" * n}, {"role": "assistant", "content": "7" * (n // 2 + 1)}]}
+        for n in LONG
+    ]
+    own = {"attn_implementation": attention, "batch": 8, "micro_batch": 8}
+    chosen = small.settings("sft", own, **{"max_length": 96, "per_device_eval_batch_size": 8} | options)
+    run = small.run(folder.parent / "run", chosen, rows)
+    return sft.trainer(run, str(folder))
+
+
+def alone(folder: Path, attention: str | None) -> tuple[float, dict[str, torch.Tensor]]:
+    """The mean loss of all answers' tokens, each document by itself, and its gradients."""
+    found = trainer(folder, attention)
+    model, rows = found.model.eval(), found.train_dataset
+    counted = sum(label != -100 for row in rows for label in row["labels"][1:])
+    total = torch.zeros(())
+    for row in rows:
+        logits = model(input_ids=torch.tensor([row["input_ids"]]), use_cache=False).logits[0, :-1]
+        labels = torch.tensor(row["labels"][1:])
+        total = total + torch.nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum") / counted
+    total.backward()
+    return total.item(), {name: one.grad for name, one in model.named_parameters()}
+
+
+def packed(folder: Path, attention: str | None, **options: Any) -> tuple[float, float, dict[str, torch.Tensor]]:
+    """The loss of TRL's evaluation, and that of a training batch with its gradients, where documents are packed."""
+    found = trainer(folder, attention, packing=True, **options)
+    (batch,) = found.get_train_dataloader()
+    assert len(LONG) > len(found.train_dataset)
+    held_out = found.evaluate()["eval_loss"]
+    loss = found.compute_loss(found.model.train(), batch)
+    loss.backward()
+    return held_out, loss.item(), {name: one.grad for name, one in found.model.named_parameters()}
+
+
+@pytest.mark.parametrize(("attention", "checkpointing"), [("eager", False), ("sdpa", True), (None, False)])
+def test_packed_documents_learn_as_alone(folder: Path, attention: str | None, checkpointing: bool) -> None:
+    """Loss, held-out loss and every gradient are those of the documents by themselves."""
+    expected, gradients = alone(folder, attention)
+    held_out, loss, found = packed(folder, attention, gradient_checkpointing=checkpointing)
+
+    assert (held_out, loss) == pytest.approx((expected, expected), abs=1e-5)
+    torch.testing.assert_close(found, gradients, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("folder", ["llama", "qwen2"], indirect=True)
+def test_documents_that_are_split_keep_apart(folder: Path) -> None:
+    """bfd_split cuts only what is longer than a row."""
+    expected, _ = alone(folder, "sdpa")
+    held_out, loss, _ = packed(folder, "sdpa", packing_strategy="bfd_split")
+
+    assert (held_out, loss) == pytest.approx((expected, expected), abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("c++"), reason="torch compiles flex_attention for a CPU with c++")
+@pytest.mark.parametrize("folder", ["llama"], indirect=True)
+def test_flex_attention_keeps_documents_apart(folder: Path) -> None:
+    """By the held-out loss; on a CPU torch has no backward pass of it."""
+    expected, _ = alone(folder, "sdpa")
+
+    assert expected == pytest.approx(trainer(folder, "flex_attention", packing=True).evaluate()["eval_loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize("folder", ["llama", "qwen2"], indirect=True)
+@pytest.mark.parametrize("leaking", [{"packing": True, "packing_strategy": "wrapped"}, {"eval_packing": True}])
+def test_a_leak_would_show(folder: Path, leaking: dict) -> None:
+    """What params.yaml may not ask for: the loss is another one."""
+    expected, _ = alone(folder, "sdpa")
+
+    assert abs(expected - trainer(folder, "sdpa", **leaking).evaluate()["eval_loss"]) > 0.01
+
+
+def test_every_admitted_attention_is_tested() -> None:
+    """No other can be asked for, packed or not."""
+    assert {*TRAINED, "flex_attention"} == {None, *fields_of(TrainSettings)["attn_implementation"].choices}
