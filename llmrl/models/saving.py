@@ -35,7 +35,7 @@ def save(
         if file.is_file() and not any(file.match(pattern) for pattern in (*WEIGHTS, *records)):
             shutil.copyfile(file, out / file.name)
     for name, record in records.items():
-        (out / name).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+        (out / name).write_text(json.dumps(record, indent=2) + "\n")
 
 
 def merged(model: PeftModel, init: str, out: Path, lora: Lora) -> PreTrainedModel:

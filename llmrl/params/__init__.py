@@ -14,7 +14,7 @@ from llmrl.data.settings import Data
 from llmrl.fields import from_section
 from llmrl.graph import STAGES
 from llmrl.measuring.settings import Answers
-from llmrl.params import checks
+from llmrl.params.checks import check
 from llmrl.session.settings import RunSettings
 from llmrl.training import processes
 from llmrl.training.settings import Settings
@@ -33,8 +33,8 @@ class Experiment:
 
 
 def experiment(path: Path = PATH) -> Experiment:
-    """The experiment of a file. Raises InputError naming every mistake, as `checks.check` does."""
-    tree = checks.check(path)
+    """The experiment of a file. Raises InputError naming every mistake, as `check` does."""
+    tree = check(path)
     model, data = from_section(Model, tree["model"]), from_section(Data, tree["data"])
     answers, run = from_section(Answers, tree["answers"]), from_section(RunSettings, tree["run"])
     started = processes.count(tree["launch"])

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from llmrl.errors import InputError
-from llmrl.fields import fields_of, many
+from llmrl.fields import fields_of
 from llmrl.graph import STAGES
 from llmrl.training import options
 from llmrl.training.settings import TrainSettings
@@ -55,8 +55,8 @@ def wrong(stage: str, chosen: Section, processes: int) -> Found:
         # It puts the model in training mode, in which TRL measures no evaluation; and under bf16 and fp16 the trained
         # weights themselves in half precision, for good.
         yield "use_transformers_continuous_batching", ": TRL 1.16 cannot evaluate with it; leave it out."
-    weights, losses = chosen.get("loss_weights"), many(chosen.get("loss_type", "sigmoid"))
-    if of.reference and isinstance(weights, list) and len(weights) != len(losses):
+    weights, losses = chosen.get("loss_weights"), chosen.get("loss_type")
+    if of.reference and isinstance(weights, list) and len(weights) != (len(losses) if isinstance(losses, list) else 1):
         yield "loss_weights", f": {len(weights)} weights; there must be one for each loss of loss_type."
 
 

@@ -70,7 +70,7 @@ def made_by(settings: Settings, eval_rows: Dataset) -> dict[str, Any]:
         "code": code(settings),
         "versions": versions(settings.packages),
     }
-    return json.loads(json.dumps(found))  # as it is read again
+    return json.loads(json.dumps(found, sort_keys=True))  # as it is read again
 
 
 def code(settings: Settings) -> dict[str, str]:

@@ -143,6 +143,7 @@ def default(value: ast.expr | None) -> Any:
     """What `dataclasses.field` is told of its default; as its source has it, where that is no plain value."""
     told = {one.arg: one.value for one in value.keywords} if isinstance(value, ast.Call) else {}
     plain = told.get("default") or told["default_factory"]
+    plain = plain.body if isinstance(plain, ast.Lambda) else plain
     try:
         return ast.literal_eval(plain)
     except ValueError:
