@@ -555,7 +555,8 @@ def test_a_terminal_shows_a_bar(project, environment):
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
     command = (sys.executable, "-m", "llmrl.data.prepare", "sft")
-    done = subprocess.run(command, cwd=project, env=environment, stdout=its, stderr=its, check=False)
+    wide = environment | {"COLUMNS": "160"}  # which counts before the terminal's own width
+    done = subprocess.run(command, cwd=project, env=wide, stdout=its, stderr=its, check=False)
     os.close(its)
     shown = b""
     with contextlib.suppress(OSError):  # its end
