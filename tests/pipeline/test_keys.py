@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import types
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,12 @@ def experiment(without: str = "", **changes: Any) -> dict[str, Settings]:
         tree[section].pop(without, None)
     yaml.dump(tree, Path("some.yaml"))
     return params.experiment(Path("some.yaml")).stages
+
+
+@cache
+def usual() -> dict[str, tuple[str, str]]:
+    """What the four stages get by params.yaml as it is, and their keys."""
+    return {stage: (given(settings), key(settings)) for stage, settings in experiment().items()}
 
 
 def another(value: Any, choices: tuple[str, ...] = ()) -> Any:
@@ -214,7 +221,7 @@ def constants() -> list[Any]:
 @pytest.mark.parametrize(("module", "name"), constants())
 def test_a_constant_of_what_is_exempt(module: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another constant in what no key holds reaches no trainer: the exemptions are true."""
-    before = {stage: (given(settings), key(settings)) for stage, settings in experiment().items()}
+    before = usual()
     loaded = importlib.import_module(module)
     value = getattr(loaded, name)
     if (
