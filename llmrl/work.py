@@ -24,7 +24,7 @@ from llmrl.errors import InputError
 from llmrl.graph import STAGES
 from llmrl.measuring import held_out
 from llmrl.measuring.figures import Figures
-from llmrl.models import loading, saving
+from llmrl.models import loading
 from llmrl.params import combinations
 from llmrl.plan import costs, fit, memory
 from llmrl.plan.shape import Shape
@@ -172,7 +172,8 @@ class Work:
         """The trainer is there, for so many rows, others left out."""
         self.seen.rows |= counts
         (self.folder.path / "sample.txt").write_text(sample.text(trainer, run.tokenizer), encoding="utf-8")
-        self.folder.terminal.show(screen.work(run, trainer, self.seen.rows, self.checkpoint))
+        left_out = self.seen.rows | {"rows_too_long": self.seen.rows["rows_too_long"] + run.too_long}
+        self.folder.terminal.show(screen.work(run, trainer, left_out, self.checkpoint))
 
     def measured(self, before: dict[str, float]) -> None:
         self.seen.before = self.figures.tracked(before)
@@ -191,10 +192,10 @@ class Work:
             with self.phase("saving"):
                 if processes.first():
                     self.seen.steps = steps
-                    written, own = self.store.unfinished / "trained", self.settings.own
+                    written = self.store.unfinished / "trained"
                     made_by = self.made_by | {"device": self.run.hardware.kind}
                     records = {folders.PROVENANCE: made_by, folders.TRAINING: asdict(self.seen)}
-                    saving.save(trainer.model, own.init, written / "model", records, own.lora)
+                    loop.save_trained(trainer, self.run, written / "model", records)
                     self.store.keep(written, "trained", {})
                 processes.wait()
 
@@ -219,5 +220,10 @@ class Work:
                     f"{self.name}: the training diverged: {', '.join(lost)} of the trained model is not finite. "
                     f"Lower train.lr or {self.name}.lr_scale in params.yaml; models/{self.name} was not made."
                 )
-            self.figures.write(before, after, tables.get("after", []))
+            self.figures.write(before, after, tables, self.run.too_long)
         self.folder.terminal.show(screen.outcome(self.run, before, self.figures.during(), after))
+        if unseen := [name for name in after if name not in before and name != "answers"]:
+            said = (
+                f"{', '.join(unseen)}: not recorded when this model was trained, so with no curve and no figure before;"
+            )
+            self.folder.terminal.show(f"{said} `dvc repro --force` trains it anew.")

@@ -23,6 +23,7 @@ from transformers import TrainerCallback
 from llmrl.graph import STAGES
 
 SAMPLES = 20
+Tables = dict[str, list[dict[str, Any]]]  # answers, a row a prompt, by when they were given
 
 
 @dataclass
@@ -100,14 +101,16 @@ class Figures(TrainerCallback):
         means = {name: mean([(step, at[name]) for step, at in points if name in at]) for name in averaged}
         return {name: value for name, value in means.items() if value is not None}
 
-    def write(self, before: dict[str, Any], after: dict[str, Any], answers: list[dict[str, Any]]) -> None:
-        """The closing figures, which end the curves too, those before training under names in _before; and of a table
-        of answers the first twenty, a fixed set as the held-out prompts are.
+    def write(self, before: dict[str, Any], after: dict[str, Any], tables: Tables, too_long: int) -> None:
+        """The closing figures, which end the curves too, those before training under names in _before, with the number
+        of held-out rows that were too long; and of the answers after it the first twenty, a fixed set as the held-out
+        prompts are.
         """
         self.draw(self.seen.steps, {name: value for name, value in after.items() if not isinstance(value, dict)})
         # The last points of the other curves, of one batch each, are no figures of the model.
         earlier = {f"{name}_before": value for name, value in before.items()}
-        self.live.summary = {self.name: self.seen.rows | self.during() | earlier | after}
+        rows = self.seen.rows | {"rows_too_long": self.seen.rows["rows_too_long"] + too_long}
+        self.live.summary = {self.name: rows | self.during() | earlier | after}
         self.live.make_summary()
         shown = [
             {
@@ -118,7 +121,7 @@ class Figures(TrainerCallback):
                 "sampled": row["sampled"][0],
                 "tokens": row["tokens"],
             }
-            for row in answers[:SAMPLES]
+            for row in tables.get("after", [])[:SAMPLES]
         ]
         if shown:
             text = json.dumps(shown, indent=2, ensure_ascii=False)

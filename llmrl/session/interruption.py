@@ -7,6 +7,7 @@ grace. Everywhere else it stops at once; nothing that has a name is half-written
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -22,6 +23,7 @@ from llmrl.training import processes
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 POLL = 0.5  # seconds between two looks at what other processes do
+FORCE = re.compile(r"--force|-[a-zA-Z]*f[a-zA-Z]*")  # of DVC, also as one of several letters
 PARENT = os.getppid()  # who started this process: read at once, as it may be gone before anything else is done
 
 
@@ -128,7 +130,7 @@ def asked_for() -> bool:
     """Whether a stage is to train whatever there is: it was started by hand, or by a DVC that was told to --force."""
     pid = dvc()
     with suppress(psutil.Error):
-        return pid is None or not {"-f", "--force"}.isdisjoint(psutil.Process(pid).cmdline())
+        return pid is None or any(FORCE.fullmatch(word) for word in psutil.Process(pid).cmdline())
     return False
 
 

@@ -38,7 +38,7 @@ LIBRARIES = (
     "transformers",
     "trl",
 )
-TRAINING_RUNS = (*(f"llmrl.training.{name}" for name in ("loop", "hardware", "processes")), "llmrl.models.saving")
+TRAINING_RUNS = tuple(f"llmrl.training.{name}" for name in ("loop", "hardware", "processes"))
 # They keep the network away, read .env and stop a run; of the table of stages all that decides is in the settings.
 UNDECIDING = ("llmrl", "llmrl.errors", "llmrl.graph", "stages")
 
@@ -52,13 +52,16 @@ def made_by(settings: Settings, eval_rows: Dataset) -> dict[str, Any]:
     stage = STAGES[settings.stage]
     rows = Path("data", stage.data)
     models = [Path(getattr(settings.own, setting)) for setting in stage.models]
-    digests = {path: repository.digest(path) for path in (*models, rows)}
+    digests, recorded = {path: repository.digest(path) for path in (*models, rows)}, repository.recorded()
     for path, digest in digests.items():
-        if digest != repository.recorded().get(path, digest):
+        if digest != recorded.get(path, digest):
             raise InputError(
                 f"{path} is not what dvc.lock recorded when it was made: somebody has changed it. "
                 f"`dvc checkout {path}` brings it back, `dvc repro` makes it anew."
             )
+    # Such as chat_template_path: DVC does not know of these.
+    texts = [value for value in settings.trl.values() if isinstance(value, str) and len(value) < 256]
+    named = [path for path in map(Path, texts) if path.is_file()]
     held_out = hashlib.sha256(json.dumps(eval_rows.to_list()).encode()).hexdigest()
     found = {
         "settings": settings.deciding,
@@ -66,6 +69,7 @@ def made_by(settings: Settings, eval_rows: Dataset) -> dict[str, Any]:
             **{str(path): digests[path] for path in models},
             str(rows / "train.parquet"): repository.digest(rows / "train.parquet"),
             f"{rows / 'eval.parquet'}, {len(eval_rows)} rows": held_out,
+            **{str(path): repository.digest(path) for path in named},
         },
         "code": code(settings),
         "versions": versions(settings.packages),
@@ -93,7 +97,7 @@ def code(settings: Settings) -> dict[str, str]:
         if name in unused or str(path) in files or not path.exists():
             continue
         tree = Doing().visit(ast.parse(path.read_text(encoding="utf-8")))
-        files[str(path)] = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+        files[str(path)] = hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
         waiting += imported(tree)
     return {name: files[name] for name in sorted(files)}
 
@@ -101,17 +105,26 @@ def code(settings: Settings) -> dict[str, str]:
 class Doing(ast.NodeTransformer):
     """Leaves of a module what decides what it does to a training."""
 
-    def visit_If(self, node: ast.If) -> ast.AST | None:
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
         # For the type checker alone; and what starts a session, which decides nothing.
-        if ast.unparse(node.test) in ("TYPE_CHECKING", "__name__ == '__main__'"):
-            return None
-        return self.generic_visit(node)
+        return node.orelse if ast.unparse(node.test) in ("TYPE_CHECKING", "__name__ == '__main__'") else node
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        return ast.Raise()
+        return Wordless().visit(node)  # what is raised may be caught, but not by its words
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+
+
+class Wordless(ast.NodeTransformer):
+    """Leaves of an expression all but its texts."""
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        return ast.Constant("")
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        return ast.Constant("") if isinstance(node.value, str) else node
 
 
 def imported(tree: ast.AST) -> list[str]:

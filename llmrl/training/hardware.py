@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmrl.errors import InputError
+from llmrl.graph import STAGES
 
 if TYPE_CHECKING:
     from llmrl.training.settings import Settings
@@ -68,7 +69,7 @@ def detect(settings: Settings) -> Hardware:
         # bf16 pays on a CPU from some 8 M parameters, and only on chips that have it: never by default.
         kind, name, best = "cpu", f"CPU, {torch.get_num_threads()} threads", "fp32"
         has = {"fp32": True, "fp16": False, "bf16": torch.cpu._is_avx512_bf16_supported()}
-    answering = "auto" if settings.stage == "reward" else settings.answers.precision
+    answering = settings.answers.precision if STAGES[settings.stage].answers else "auto"
     asked = {"precision": own.precision, "answers.precision": answering}
     for setting, value in asked.items():
         if value != "auto" and not has[value]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmrl.graph import STAGES
+from llmrl.models import saving
 from llmrl.training import rows
 from llmrl.training.run import Run
 
@@ -33,7 +34,7 @@ def train(run: Run, build: Build, attendant: Work, store: Path, checkpoint: Path
     init = run.settings.own.init
     train_rows, too_long = rows.trained_on(run.settings, run.tokenizer)
     run = replace(run, train_rows=train_rows)
-    counts = {"rows": len(train_rows), "rows_too_long": too_long + run.too_long}
+    counts = {"rows": len(train_rows), "rows_too_long": too_long}
     if STAGES[run.settings.stage].generates and (bounds := run.settings.own.pass_rate):
         from llmrl.training import difficulty
 
@@ -54,6 +55,11 @@ def train(run: Run, build: Build, attendant: Work, store: Path, checkpoint: Path
             trainer.add_callback(callback)
         with attendant.phase("training"):
             trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+
+
+def save_trained(trainer: Trainer, run: Run, out: Path, records: dict[str, Any]) -> None:
+    """Write what was trained into `out`, whole, with records beside it."""
+    saving.save(trainer.model, run.settings.own.init, out, records, run.settings.own.lora)
 
 
 def constructed(build: Build, run: Run, folder: str) -> Trainer:

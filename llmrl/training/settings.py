@@ -109,12 +109,17 @@ class Settings:
         own: Any = from_section(OWN[stage], {name: value for name, value in given.items() if name in known})
         trl = {name: value for name, value in given.items() if name not in known}
         if answers.precision == "auto":
-            answers = replace(answers, precision=train.get("precision", "auto"))
+            answers = replace(answers, precision=train.get("precision", TrainSettings.precision))
         defaults = {name: one.default for name, one in options.of_stage(stage).items()} | options.OURS
         return cls(stage, own.lr * own.lr_scale, own, trl, defaults, answers, run, processes)
 
+    @property
+    def chosen(self) -> Section:
+        """Every setting of TRL's, given or not."""
+        return self.defaults | self.trl
+
     def option(self, name: str) -> Any:
-        return (self.defaults | self.trl)[name]
+        return self.chosen[name]
 
     @property
     def packages(self) -> list[str]:
@@ -131,6 +136,6 @@ class Settings:
             own["answers.precision"] = self.answers.precision  # of its completions
         if own.get("pass_rate"):
             own["answers.batch"] = self.answers.batch  # which decides the random numbers that prompts are judged by
-        every = self.defaults | self.trl | own
+        every = self.chosen | own
         undecided = ("lr", "lr_scale")  # but their product
         return {k: v for k, v in every.items() if k not in undecided and not options.REPORTING.fullmatch(k)}

@@ -16,13 +16,15 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
-from test_graph import EXEMPT, ROOT, STAGES
+from test_graph import EXEMPT, ROOT, STAGES, declared, lies_in
 
 from llmrl import fields, params
+from llmrl.base.settings import Model
+from llmrl.data.settings import Part, Source
 from llmrl.measuring.settings import Answers
 from llmrl.session import provenance
 from llmrl.session.settings import RunSettings
-from llmrl.training import loop, options, rows
+from llmrl.training import rows
 from llmrl.training.hardware import Hardware
 from llmrl.training.run import Run
 from llmrl.training.settings import GrpoSettings, Lora, Settings, StageSettings, TrainSettings
@@ -38,6 +40,9 @@ class Tokenizer:
 
     def apply_chat_template(self, conversations: list, **_: Any) -> list[str]:
         return ["".join(turn["content"] for turn in one) for one in conversations]
+
+
+TELLING = ("hub_", "trackio_", "log_", "vllm_server_", "run_name", "project", "skip_memory_metrics")  # whom, and where
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +136,7 @@ def another(value: Any, choices: tuple[str, ...] = ()) -> Any:
         case dict():
             return value | {"another": 1}
         case _:
-            return type(value)([*value, "another"])
+            return type(value)([*value[1:], "another"])
 
 
 def defaults(*classes: type) -> list[Any]:
@@ -171,13 +176,23 @@ def test_a_default_of_ours(cls: type, name: str, monkeypatch: pytest.MonkeyPatch
         assert any(key(before[stage]) != key(after[stage]) for stage in STAGES), "the change does nothing"
 
 
+@pytest.mark.parametrize(
+    ("module", "cls"), [("llmrl.data.prepare", Part), ("llmrl.data.prepare", Source), ("llmrl.base", Model)]
+)
+def test_a_default_of_what_is_prepared(module: str, cls: type) -> None:
+    """Such a default stands in a file that its stage depends on: DVC hashes it."""
+    file = str(Path(inspect.getfile(cls)).relative_to(ROOT))
+    assert any(one.default is not ... for one in fields.fields_of(cls).values())
+    assert lies_in(file, declared()[module]["deps"])
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_default_of_trl_s(stage: str) -> None:
     """Another default of TRL's or transformers' is another key, unless it only says who is told of a run."""
     settings = experiment()[stage]
     for name, value in settings.defaults.items():
         changed = dataclasses.replace(settings, defaults=settings.defaults | {name: another(value)})
-        decides = name not in settings.trl and not hasattr(settings.own, name) and not options.REPORTING.fullmatch(name)
+        decides = name not in settings.trl and not hasattr(settings.own, name) and not name.startswith(TELLING)
         assert decides == (key(settings) != key(changed)), name
 
 
@@ -210,6 +225,7 @@ def constants() -> list[Any]:
             module = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
             for node in ast.parse(file.read_text()).body:
                 names = [node.targets[0]] if isinstance(node, ast.Assign) else []
+                names += [node.target] if isinstance(node, ast.AnnAssign) else []
                 found += [
                     pytest.param(module, name.id, id=f"{module}.{name.id}")
                     for name in names
@@ -260,11 +276,15 @@ def test_code_that_decides(stage: str) -> None:
     needed = {str(file.relative_to(ROOT)) for file in files if file.stem not in other}
     assert needed | {f"stages/{stage}.py"} <= set(code)
     assert ("llmrl/training/reward_functions.py" in code) == (stage == "grpo")
+    assert ("llmrl/answers/generation.py" in code) == (stage == "grpo")
+    assert "llmrl/training/difficulty.py" not in code
     assert "llmrl/graph.py" not in code
     assert [] == [file for file in code if file.startswith(("llmrl/session", "llmrl/plan", "llmrl/params", "llmrl/w"))]
     judging = {"llmrl/rewards.py", "llmrl/answers/judging.py", "llmrl/answers/final.py"}
     assert (judging if stage == "grpo" else set()) == judging & set(code)
     if stage == "grpo":
+        asks = dataclasses.replace(settings.own, pass_rate=[0.1, 0.9])
+        assert "llmrl/training/difficulty.py" in provenance.code(dataclasses.replace(settings, own=asks))
         own = dataclasses.replace(settings.own, rewards={"reward_model": 1.0})
         assert set() == judging & set(provenance.code(dataclasses.replace(settings, own=own)))
 
@@ -281,10 +301,15 @@ def test_what_a_line_does(tmp_path: Path) -> None:
     before = provenance.code(settings)
     file = tmp_path / "llmrl/training/rows.py"
     text = file.read_text()
-    file.write_text(
-        text.replace("Raise the limit in", "# x\n    Increase the limit in".replace("# x\n    ", "")) + "# a comment\n"
-    )
-    assert before == provenance.code(settings)
-    file.write_text(text.replace("tokens <= limit", "tokens < limit"))
+    same = {"Raise the limit in": "Increase the limit in", "The rows a stage": "Rows a stage", "\n\n\n": "\n\n# So\n\n"}
+    for old, new in same.items():
+        assert old in text
+        file.write_text(text.replace(old, new))
+        assert before == provenance.code(settings), old
+    other = {"tokens <= limit": "tokens < limit", "raise InputError(": "raise ValueError("}
+    for old, new in other.items():
+        assert old in text
+        file.write_text(text.replace(old, new))
+        assert before != provenance.code(settings), old
+    file.write_text(f"{text}\n\nif TYPE_CHECKING:\n    OTHER = 1\nelse:\n    OTHER = 2\n")
     assert before != provenance.code(settings)
-    assert loop  # what it is all about

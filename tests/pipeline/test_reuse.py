@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from clone import STAGES, Clone, micro_clone
+from clone import STAGES, Clone, micro_clone, started
 
 pytestmark = pytest.mark.slow
 
@@ -32,13 +32,15 @@ def made(clone: Clone):
 
 
 def repro(clone: Clone, *options: str) -> tuple[list[str], list[str]]:
-    """The stages that DVC ran, and those of them that trained."""
+    """The stages that DVC ran, `prepare` and `base` among them, and those that trained."""
     before = len(clone.runs())
     printed = clone.run("dvc", "repro", *options)
     new = clone.runs()[before:]
     trained = [run["stage"] for run in new if "training" in run["phases"]]
     assert printed.count(SAID) == len(new) - len(trained), printed
-    return [run["stage"] for run in new], trained
+    ran = started(printed)
+    assert [run["stage"] for run in new] == [stage for stage in ran if stage in STAGES]
+    return ran, trained
 
 
 def curves(clone: Clone) -> dict[str, bytes]:
@@ -78,16 +80,18 @@ def test_other_held_out_prompts(made: Clone) -> None:
     """Fewer held-out prompts are prepared, and answered by the models there are."""
     made.params(data={"prompts": {"source": "builtin:arithmetic", "rows": 64, "eval_rows": 6}})
 
-    assert (["sft", "dpo", "grpo"], []) == repro(made)
+    assert (["prepare", "sft", "dpo", "grpo"], []) == repro(made)
     assert 6 == made.figures("grpo")["answers"]["n"]
 
 
 def test_other_measuring_code(made: Clone) -> None:
     """Another way to count, or other names of figures, train nothing; nor does a comment where training is decided."""
     edit(made, "llmrl/measuring/held_out.py", "1.96 *", "1.64 *")
+    edit(made, "llmrl/graph.py", 'accuracy": "token_accuracy"', 'accuracy": "right_tokens"')
     edit(made, "llmrl/training/loop.py", '"""The figures of TRL', '# a comment\n    """The figures, by TRL')
 
     assert ([*STAGES], []) == repro(made)
+    assert {"right_tokens", "right_tokens_before"} <= made.figures("sft").keys()
 
 
 def test_another_judge(made: Clone) -> None:
@@ -95,6 +99,17 @@ def test_another_judge(made: Clone) -> None:
     edit(made, "llmrl/answers/judging.py", 'answer.strip("$ ")', 'answer.strip("$  ")')
 
     assert (["sft", "dpo", "grpo"], ["grpo"]) == repro(made)
+
+
+def test_another_gold(made: Clone) -> None:
+    """What finds a solution's answer prepares the data anew; where their bytes stay, nothing follows but measuring, and
+    GRPO trains, which accuracy rewards.
+    """
+    edit(made, "llmrl/answers/final.py", 'answer.strip("$ ")', 'answer.strip("$  ")')
+    ran, trained = repro(made)
+
+    assert ["prepare"] * 3 + ["sft", "dpo", "grpo"] == sorted(ran, key=["prepare", *STAGES].index)
+    assert ["grpo"] == trained
 
 
 def test_what_attends_is_in_no_key(made: Clone) -> None:
