@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from clone import files
+from clone import Clone, files
 
 from llmrl.params import checks
 
@@ -69,3 +69,11 @@ def python(project: Path):
         )
 
     return run
+
+
+@pytest.fixture
+def unchanged(clone: Clone):
+    """A module's `clone`, brought back afterwards to the commit and its products."""
+    yield clone
+    clone.run("git", "checkout", "-q", ".")
+    clone.run("dvc", "checkout", "-q")

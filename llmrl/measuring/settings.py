@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from llmrl.fields import above, at_least
+from llmrl.training.settings import Precision
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Answers:
     batch: Annotated[int, at_least(1), "answers generated at once"]
     seed: Annotated[int, at_least(0), "of the samples"]
     precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"],
+        Precision,
         "of the arithmetic in which every policy answers, also while GRPO trains it and where its prompts are judged; "
         "auto: train.precision, whatever a stage's own",
     ] = "auto"

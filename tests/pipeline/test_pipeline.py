@@ -38,14 +38,6 @@ def clone(tmp_path_factory: pytest.TempPathFactory, guard: NoNetwork) -> Clone:
     return clone
 
 
-@pytest.fixture
-def unchanged(clone: Clone):
-    """The clone, brought back afterwards to the commit and its products."""
-    yield clone
-    clone.run("git", "checkout", "-q", ".")
-    clone.run("dvc", "checkout", "-q")
-
-
 @pytest.mark.usefixtures("clone")
 def test_nothing_is_reached_for(guard: NoNetwork) -> None:
     """No stage of the built-in sources tries to reach the Hub or anything else."""
