@@ -80,6 +80,7 @@ def fields_of(cls: type) -> dict[str, Field]:
             else:
                 kinds += [dict] if is_dataclass(plain) else [int, float] if plain is float else [plain]
                 inner = next((made for made in (plain, *arguments) if is_dataclass(made)), inner)
+                choices += [one for made in arguments for one in typing.get_args(made) if plain is list]
         bounds = tuple(extra for extra in extras if isinstance(extra, Bound))
         note = " ".join(extra for extra in extras if isinstance(extra, str))
         default = one.default if one.default_factory is MISSING else one.default_factory()
@@ -129,6 +130,8 @@ def refusal(value: Any, field: Field) -> str | None:
         if isinstance(value, str) and NUMBER.fullmatch(value) and (int in allowed or float in allowed):
             words += "; write it without quotes"
         return f"{as_yaml(value)} is {english(type(value))}, not {words}."
+    if value == [] and field.choices:
+        return f"[] is empty; name one or several of {', '.join(field.choices)}."
     for one in many(value) if field.choices else ():
         if one not in field.choices:
             return f"{as_yaml(one)} is none of {', '.join(field.choices)}.{meant(one, field.choices)}"

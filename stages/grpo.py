@@ -23,9 +23,12 @@ def trainer(run: Run, init: str) -> trl.GRPOTrainer:
     own = run.settings.own
     judge = loading.load_classifier(own.reward_model, own.seed, run.asked)
     judge.config.name_or_path = "reward_model"  # TRL calls its scores by this
+    length = run.settings.option("max_completion_length")
+    given = {"marks": run.settings.answers.marks, "max_completion_length": length}
+    functions = {name: checked(getattr(rewards, name), **given) for name in own.rewards if name != "reward_model"}
     return trl.GRPOTrainer(
         model=loading.load_policy(init, run.loading),
-        reward_funcs=[judge if name == "reward_model" else checked(getattr(rewards, name)) for name in own.rewards],
+        reward_funcs=[functions.get(name, judge) for name in own.rewards],
         reward_processing_classes=[run.tokenizer if name == "reward_model" else None for name in own.rewards],
         args=trl.GRPOConfig(
             **run.arguments,

@@ -1,40 +1,187 @@
-"""Finding the final answer in a text: what a completion says in the end, and what a solution of the data asks for."""
+r"""Finding the final answer in a text: what a completion says in the end, and what a solution of the data asks for.
+
+    boxed    \boxed{72}, \fbox{72}, \boxed72     Minerva's, https://arxiv.org/abs/2206.14858, appendix D
+    hash     #### 72, to the end of the line      GSM8K's, https://arxiv.org/abs/2110.14168
+    tag      <answer>72</answer>                  DeepSeek-R1's, https://arxiv.org/abs/2501.12948, table 1
+    phrase   The answer is 72. **Answer:** 72     to the end of the sentence, or of the line
+
+docs/answers.md is the protocol in words. Every search takes time in proportion to the text.
+"""
 
 from __future__ import annotations
 
-BOXED = "\\boxed{"
-LONGEST = 300  # characters of a gold answer, which bounds the work of comparing with it
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Literal, NamedTuple, get_args
+
+Kind = Literal["boxed", "hash", "tag", "phrase"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+LONGEST = 300  # characters of an answer, which bounds the work of comparing two
+
+PLAIN_BOX = re.compile(r"\\boxed\{([^\\{}]*)\}")
+BOX = re.compile(r"\\{1,2}(?:boxed|fbox)(?![A-Za-z])\s*(?:(\{)|([+-]?[\d.,]*\d|[A-Za-z]))?|\\.|[{}]", re.DOTALL)
+HASH = re.compile(r"(?<![#&\w])####(?!#)([^\n]*)")
+WORD = re.compile(r"[\s*_]*[^\W\d_]{2}")
+TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
+PHRASE = re.compile(
+    r"\banswers?\b(?: (?:to|of|for) [^.\n]{0,80}?)?[*_]{0,3}\s{0,3}(?:(?:is|are|(?:would|must|should|will) be)\b|[:=])"
+    r"[:*_]{0,4}\s*",
+    re.IGNORECASE,
+)
+SENTENCE = re.compile(r"(?<!\.)[.?]\$?(?=[\s*_]|$)|(?<=\.\.\.)(?=\s+[A-Z])|\n|$")
+CLOSING = " \t\n.$\\])*}"  # of a formula or a sentence
+FORMULA = re.compile(r"\$+ *([^$]*[^$ \\]) *\$+")
+GROUPED = re.compile(r"-?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", re.ASCII)
 
 
-def last_boxed(text: str) -> tuple[str, str] | None:
-    r"""What the last \boxed{} of a text holds, and what follows it; None where it is missing or not closed."""
-    _, boxed, rest = text.rpartition(BOXED)
-    depth = 1
-    for end, letter in enumerate(rest if boxed else ""):
-        depth += {"{": 1, "}": -1}.get(letter, 0)
-        if depth == 0:
-            return rest[:end].strip(), rest[end + 1 :]
+class Mark(NamedTuple):
+    """One marked answer, None where it is not closed, and where the mark ends in the text."""
+
+    answer: str | None
+    end: int
+
+
+def boxes(text: str) -> Iterator[Mark]:
+    """Those that lie in no other, in order, each that is never closed at its beginning."""
+    if (count := text.count("box")) < 2 and (not count or (only := PLAIN_BOX.search(text))):  # nearly always
+        if count and only:
+            yield Mark(only[1], only.end())
+        return
+    waiting: list[tuple[int, int] | None] = []  # of each open brace that begins a box where it and its content begin
+    found: list[tuple[int, Mark]] = []
+    for one in BOX.finditer(text):
+        if one[1]:
+            waiting.append((one.start(), one.end()))
+        elif one[2]:
+            found.append((one.start(), Mark(one[2], one.end())))
+        elif one[0] == "{":
+            waiting.append(None)
+        elif one[0] == "}" and waiting and (box := waiting.pop()):
+            while found and found[-1][0] > box[0]:
+                found.pop()
+            found.append((box[0], Mark(text[box[1] : one.start()], one.end())))
+    found += [(box[0], Mark(None, box[1])) for box in waiting if box]
+    yield from (mark for _, mark in sorted(found))
+
+
+def hashes(text: str) -> Iterator[Mark]:
+    """A heading of Markdown is none: it begins with a word, and there is more below it."""
+    content = len(text.rstrip())
+    for one in HASH.finditer(text):
+        if one.end() >= content or not WORD.match(one[1]):
+            yield Mark(one[1].strip(), one.end())
+
+
+def tags(text: str) -> Iterator[Mark]:
+    opened = None
+    for one in TAG.finditer(text):
+        if not one[1]:
+            opened = one.end()
+        elif opened is not None:
+            yield Mark(text[opened : one.start()], one.end())
+            opened = None
+    if opened is not None:
+        yield Mark(None, opened)
+
+
+def phrases(text: str) -> Iterator[Mark]:
+    for one in PHRASE.finditer(text):
+        if stop := SENTENCE.search(text, one.end(), one.end() + LONGEST + 1):  # always; at the latest there
+            said = text[one.end() : stop.start()].strip(" *_")
+            yield Mark(said.removeprefix("$") if stop[0].endswith("$") else said, stop.end())
+
+
+MARKS = {"boxed": boxes, "hash": hashes, "tag": tags, "phrase": phrases}
+
+
+def marks_in(text: str, marks: Sequence[str] = KINDS) -> tuple[str, list[Mark]]:
+    r"""The first of some kinds of which a text has any mark, and these marks.
+
+    >>> marks_in("#### 71\n#### 72", ["boxed", "hash"])
+    ('hash', [Mark(answer='71', end=7), Mark(answer='72', end=15)])
+    """
+    for kind in marks:
+        if found := list(MARKS[kind](text)):
+            return kind, found
+    return "", []
+
+
+def final(text: str, marks: Sequence[str] = KINDS) -> str | None:
+    r"""The final answer of a text, as it is marked: by the first of the kinds that it has, the last mark counting. None
+    where there is none, or the last one is not closed.
+
+    >>> final(r"so \boxed{\frac{1}{2}}."), final("The answer is **72**."), final("The answer is 72.", ["boxed"])
+    ('\\frac{1}{2}', '72', None)
+    """
+    _, found = marks_in(after_thinking(text), marks)
+    return stripped(found[-1].answer) if found else None
+
+
+def finals(text: str, marks: Sequence[str] = KINDS) -> list[str]:
+    r"""All final answers of a text that count, the last of them first, each once: none where the last mark is empty.
+
+    Those are all of the kind that decides, and those of the other kinds that follow it. Of phrases, by which a text may
+    reason as well ("the answer is an integer"), only such as have digits where the last one has.
+
+    >>> finals("The answer is an integer. The answer is 72."), finals("#### 72\nNo, the answer is 73.")
+    (['72'], ['72', '73'])
+    """
+    text = after_thinking(text)
+    kind, found = marks_in(text, marks)
+    if not found or not (last := stripped(found[-1].answer)):
+        return []
+    others = [(kind, mark) for mark in found[:-1]]
+    if (rest := text[found[-1].end :]).strip(CLOSING):
+        others += [(other, mark) for other in marks if other != kind for mark in MARKS[other](rest)]
+    answers = {last: None}
+    for other, mark in others:
+        if (answer := stripped(mark.answer)) and (other != "phrase" or digits(answer) == digits(last)):
+            answers[answer] = None
+    return list(answers)
+
+
+def ends_marked(text: str, marks: Sequence[str] = KINDS) -> bool:
+    r"""Whether a text ends with its final answer, but for what closes a formula or a sentence: the asked format.
+
+    >>> ends_marked(r"So it is $\boxed{4}$."), ends_marked(r"\boxed{4} or so"), ends_marked(r"\boxed{}")
+    (True, False, False)
+    """
+    _, found = marks_in(text, marks)
+    return bool(found and stripped(found[-1].answer)) and not text[found[-1].end :].strip(CLOSING)
+
+
+@lru_cache(maxsize=2**12)
+def gold(solution: str) -> str | None:
+    r"""The one answer a solution gives, by its last mark of whatever kind, or as a whole where it has none; a number
+    without the commas that group its digits. None where that is no single short line.
+
+    >>> gold("$72$"), gold(r"48 + 24 = 72, so \boxed{72}."), gold("48 + 1,024 =\n#### 1,072"), gold("48 + 24 =\n72")
+    ('72', '72', '1072', None)
+    """
+    if solution.isascii() and solution.isdecimal() and len(solution) <= LONGEST:  # at once
+        return solution
+    candidates = [found[-1].answer for kind in KINDS if (found := marks_in(solution, [kind])[1])] or [solution]
+    for candidate in candidates:
+        answer = stripped(candidate)
+        if answer and len(answer) <= LONGEST and "\n" not in answer and answer.count("{") == answer.count("}"):
+            return answer.replace(",", "") if GROUPED.fullmatch(answer) else answer
     return None
 
 
-def final(text: str) -> str | None:
-    r"""What the last \boxed{} of a text holds, or None.
-
-    >>> final(r"so \boxed{\frac{1}{2}}.")
-    '\\frac{1}{2}'
-    """
-    boxed = last_boxed(text)
-    return boxed and boxed[0]
+def after_thinking(text: str) -> str:
+    """What a reasoning model says after its thoughts."""
+    return text.rpartition("</think>")[2]
 
 
-def gold(solution: str) -> str | None:
-    r"""The one answer a solution gives, from its last \boxed{} where it has one; None where there is no short one.
-
-    >>> gold("$72$"), gold(r"48 + 24 = 72, so \boxed{72}."), gold("48 + 24 =\n72")
-    ('72', '72', None)
-    """
-    answer = solution.strip() if BOXED not in solution else final(solution)
-    if not answer or len(answer) > LONGEST or "\n" in answer:
+def stripped(answer: str | None) -> str | None:
+    """An answer without what sets it off: emphasis, and the delimiters of a formula."""
+    if answer is None:
         return None
-    stripped = answer.strip("$ ") or answer
-    return stripped if stripped.count("{") == stripped.count("}") else None
+    answer = answer.strip(" \t\n*")
+    whole = FORMULA.fullmatch(answer)
+    return whole[1] if whole else answer
+
+
+def digits(text: str) -> bool:
+    return re.search(r"\d", text) is not None

@@ -122,7 +122,8 @@ def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 def parquet(path: Path) -> Iterator[tuple[int, Any]]:
     with pq.ParquetFile(path) as file:
-        yield from enumerate((row for batch in file.iter_batches(BATCH) for row in batch.to_pylist()), 1)
+        batches = (batch.to_pylist(maps_as_pydicts="lossy") for batch in file.iter_batches(BATCH))  # or lists of pairs
+        yield from enumerate((row for rows in batches for row in rows), 1)
 
 
 def comma_separated(path: Path) -> Iterator[tuple[int, Any]]:

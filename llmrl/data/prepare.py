@@ -40,6 +40,8 @@ class Sieve:
         self.read = 0
         self.dropped: Counter[str] = Counter()  # by reason
         self.examples: dict[str, str] = {}  # where the first row of each reason stands
+        self.found: dict[str, None] = {}  # the further columns of prompts, in order
+        self.left_out: dict[str, str] = {}  # those that are not handed on, with the reason
 
     def usable(self, tests: bool) -> Iterator[rows.Row]:
         """Those rows of the source that can be used. Raises InputError where one lacks a column."""
@@ -50,6 +52,11 @@ class Sieve:
             try:
                 shaped = rows.shape(self.name, row, self.part.columns)
                 digest = hashlib.blake2b(json.dumps(shaped).encode(), digest_size=8).digest()
+                if self.name == "prompts":  # after the digest: a row does not differ from another in these alone
+                    found, left_out = rows.further(row, self.part.columns)
+                    shaped["extra"] = rows.as_map(found)
+                    self.found |= dict.fromkeys(found)
+                    self.left_out |= left_out
                 number = int.from_bytes(digest, signed=True)
                 if not self.seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (number,)).rowcount:
                     raise rows.DefectiveError("duplicate")
@@ -60,6 +67,11 @@ class Sieve:
                 self.examples.setdefault(str(reason), where)
             else:
                 yield shaped
+
+    @property
+    def further(self) -> list[str]:
+        """The further columns that rewards are given."""
+        return [column for column in self.found if column not in self.left_out]
 
     def report(self) -> dict[str, Any]:
         """The source and what became of its rows. Raises InputError where more than the stated share is defective."""
@@ -73,7 +85,9 @@ class Sieve:
         named = {"source": self.part.source, "revision": self.part.revision, "subset": self.part.subset}
         kept = self.read - self.dropped.total()
         counts = {"read": self.read, "kept": kept, "dropped": dict(sorted(self.dropped.items()))}
-        return named | {"files": {name: sha256(path) for name, path in self.files.items()}, "rows": counts}
+        further = {"further_columns": self.further, "left_out": self.left_out} if self.name == "prompts" else {}
+        files = {name: sha256(path) for name, path in self.files.items()}
+        return named | {"files": files, "rows": counts} | further
 
 
 def interleaved(weights: dict[Iterator[Any], float], whole: bool) -> Iterator[Any]:
@@ -132,9 +146,12 @@ def prepare(name: str, data: Data, out: Path) -> str:
             if len(waiting[side]) == CHUNK:
                 files[side].write_table(pa.Table.from_pylist(waiting[side], schema=schema))
                 waiting[side].clear()
+        further = list(dict.fromkeys(column for sieve in sieves for column in sieve.further))
         for side, rest in waiting.items():
             if rest:
                 files[side].write_table(pa.Table.from_pylist(rest, schema=schema))
+            if further:
+                files[side].add_key_value_metadata({"further": json.dumps(further)})
     read = counts["read"] = sum(sieve.read for sieve in sieves)
     report = {"sources": [sieve.report() for sieve in sieves], "rows": counts}
     for side in SIDES:
@@ -147,7 +164,12 @@ def prepare(name: str, data: Data, out: Path) -> str:
     dropped = sum((sieve.dropped for sieve in sieves), Counter())
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(dropped.items())) or "none"
     kept = f"{counts['train']:,} rows to train on, {counts['eval']:,} held out"
-    return f"{kept}, of {read:,} read; dropped: {reasons}"
+    said = f"{kept}, of {read:,} read; dropped: {reasons}"
+    if further:
+        said += f"; for rewards also: {', '.join(further)}"
+    if left_out := {f"{column} ({reason})": None for sieve in sieves for column, reason in sieve.left_out.items()}:
+        said += f"; not handed on to them: {', '.join(left_out)}"
+    return said
 
 
 def main(name: str) -> None:

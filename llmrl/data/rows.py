@@ -2,10 +2,12 @@
 
     sft          {"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]}
     preference   {"prompt": [a user turn], "chosen": [an assistant turn], "rejected": [an assistant turn]}
-    prompts      {"prompt": [a user turn], "solution": "4"}
+    prompts      {"prompt": [a user turn], "solution": "4", "extra": '{"task": "sum", "tests": [[2, 2]]}'}
 
 These are TRL's conversational formats (https://huggingface.co/docs/trl/dataset_formats). Any of its formats, plain or
-conversational, is made one of them here, a row at a time.
+conversational, is made one of them here, a row at a time. `extra` are the further columns of a prompt's source, for
+rewards, as one JSON map: the sources of a mixture have different ones, rows of JSON Lines too, and Parquet would give
+every map of a column the keys of all.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 
@@ -28,7 +33,7 @@ MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])
 SCHEMAS = {
     "sft": pa.schema([("messages", MESSAGES)]),
     "preference": pa.schema([("prompt", MESSAGES), ("chosen", MESSAGES), ("rejected", MESSAGES)]),
-    "prompts": pa.schema([("prompt", MESSAGES), ("solution", pa.string())]),
+    "prompts": pa.schema([("prompt", MESSAGES), ("solution", pa.string()), ("extra", pa.string())]),
 }
 # The columns a source must have, all of any one of these, to become the data set.
 FORMATS = {
@@ -36,6 +41,9 @@ FORMATS = {
     "preference": (("prompt", "chosen", "rejected"), ("chosen", "rejected")),
     "prompts": (("prompt",),),
 }
+# What a reward is given by these names is TRL's or ours: no further column can be handed on as one of them.
+TAKEN = {"prompt", "prompts", "completions", "completion_ids", "solution", "marks", "max_completion_length"}
+TAKEN |= {"trainer_state", "log_extra", "log_metric", "environments"}
 ROLES = ("system", "user", "assistant", "tool")
 TURNS = re.compile(r"""\s*\[\s*\{\s*["'](role|content)["']""")  # how a list of turns begins that is written as text
 
@@ -50,11 +58,16 @@ def some_text(value: Any) -> str:
         raise DefectiveError("empty")
     if not isinstance(value, str):
         raise DefectiveError("not a text")
+    return encodable(value)
+
+
+def encodable(text: str) -> str:
+    """A text that can be written as UTF-8. Raises DefectiveError."""
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError:
         raise DefectiveError("half a Unicode character") from None
-    return value
+    return text
 
 
 def conversation(value: Any, role: str) -> list[Message]:
@@ -124,7 +137,7 @@ def alike(one: Sequence[Any], other: Sequence[Any]) -> int:
 
 
 def prompts_row(row: Row) -> Row:
-    """`prompt`, with a checkable `solution` where there is one."""
+    """`prompt`, with a checkable `solution` where there is one; `extra` is added to it."""
     prompt = conversation(row["prompt"], "user")
     require_question(prompt)
     solution = row.get("solution")
@@ -166,6 +179,42 @@ def shape(name: str, row: Row, columns: dict[str, str]) -> Row:
             f"data.{name}.columns in params.yaml maps these names to yours."
         )
     return SHAPES[name](row)
+
+
+def further(row: Row, columns: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """A prompt's further columns, each as JSON, and why others are not handed on. Raises DefectiveError."""
+    found, left_out = {}, {}
+    used = {columns.get(ours, ours) for ours in ("prompt", "solution")}
+    for column in row:
+        if column in used:
+            continue
+        if column in TAKEN:
+            left_out[column] = "a reward is given something else by this name"
+            continue
+        try:
+            found[column] = json.dumps(row[column], ensure_ascii=False, default=as_text)
+        except TypeError as error:
+            left_out[column] = str(error)
+        except RecursionError:
+            raise DefectiveError("nested too deeply") from None
+    return found, left_out
+
+
+def as_text(value: Any) -> str:
+    """A value of Parquet that JSON has not, as text. Raises TypeError where no text says it, as with bytes."""
+    if isinstance(value, date | time | timedelta | Decimal | UUID):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} are no JSON")
+
+
+def as_map(found: dict[str, str]) -> str | None:
+    """The further columns of a row as one JSON map, those of no value left out. Raises DefectiveError.
+
+    >>> as_map({"task": '"sum"', "tests": "[[2, 2]]", "note": "null"})
+    '{"task": "sum", "tests": [[2, 2]]}'
+    """
+    pairs = [f"{json.dumps(column, ensure_ascii=False)}: {text}" for column, text in found.items() if text != "null"]
+    return encodable(f"{{{', '.join(pairs)}}}") if pairs else None
 
 
 def asked(row: Row) -> str:

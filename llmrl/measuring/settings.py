@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
+from llmrl.answers.final import KINDS, Kind
 from llmrl.fields import above, at_least
 from llmrl.training.settings import Precision
 
@@ -23,3 +24,8 @@ class Answers:
         "of the arithmetic in which every policy answers, also while GRPO trains it and where its prompts are judged; "
         "auto: train.precision, whatever a stage's own",
     ] = "auto"
+    marks: Annotated[
+        list[Kind],
+        "how a final answer is marked, in the order in which these are tried, also for GRPO's rewards and where its "
+        "prompts are judged",
+    ] = field(default_factory=lambda: [*KINDS])

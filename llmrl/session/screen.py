@@ -65,7 +65,7 @@ class TrainingProgress(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
         name = "reward" if "reward" in logs else "loss"
         if name in logs:
-            self.loss = f"{name} {logs[name]:.3f}"
+            self.loss = f"{name} {'none' if logs[name] is None else f'{logs[name]:.3f}'}"  # of a batch nobody judged
         if "frac_reward_zero_std" in logs:
             self.signal = f"{1 - logs['frac_reward_zero_std']:.0%}"
 

@@ -63,7 +63,7 @@ def judged(run: Run) -> list[dict[str, Any]]:
             "prompt": prompt[-1]["content"],
             "solution": solution,
             "sampled": [answer.text for answer in found],
-            "right": judging.share([answer.text for answer in found], solution),
+            "right": judging.share([answer.text for answer in found], solution, run.settings.answers.marks),
             "ended": sum(answer.ended for answer in found) / len(found),
         }
         for prompt, solution, found in zip(prompts, solutions, several, strict=True)

@@ -1,8 +1,11 @@
-"""Reward functions as GRPO calls them: what one raises, or gives that is no score, stops the stage, naming the row."""
+"""Reward functions as GRPO calls them: with each further column of the data by its name. What one raises, or gives that
+is no score, stops the stage, naming the row.
+"""
 
 from __future__ import annotations
 
 import functools
+import json
 import math
 import numbers
 import traceback
@@ -15,17 +18,24 @@ from llmrl.errors import InputError
 Reward = Callable[..., Any]
 
 
-def checked(function: Reward) -> Reward:
-    """A reward that stops the stage where it raises, or does not give one finite number, or None, a completion."""
+def checked(function: Reward, **also: Any) -> Reward:
+    """A reward that stops the stage where it raises, or does not give one finite number, or None, a completion.
+
+    It is given `also` as it stands, beside what TRL gives and the further columns of the data.
+    """
+
+    def called(**given: Any) -> Any:
+        return function(**given, **also)
 
     @functools.wraps(function)  # TRL calls its figures by the name
     def judge(**given: Any) -> list[float | None]:
+        given |= columns(given.pop("extra", []), given.pop("further", []))
         place = f"grpo: step {given['trainer_state'].global_step + 1}: the reward {function.__name__}"
         try:
-            scores = function(**given)
+            scores = called(**given)
         except Exception as error:
             line = traceback.extract_tb(error.__traceback__)[-1]
-            rows = (shown(given, row) for row in range(len(given["completions"])) if raises(function, given, row))
+            rows = (shown(given, row) for row in range(len(given["completions"])) if raises(called, given, row))
             where = next(rows, "for the batch as a whole")
             raise InputError(
                 f"{place} raised {type(error).__name__}: {error} ({Path(line.filename).name}:{line.lineno}), {where}."
@@ -41,6 +51,18 @@ def checked(function: Reward) -> Reward:
         return list(scores)
 
     return judge
+
+
+def columns(extra: list[str | None], further: list[str]) -> dict[str, list[Any]]:
+    """The further columns of rows by name, None where a row has none, though all of these be without: by the maps that
+    `extra` has of each, and the names of all, which stand in `further` once a row.
+
+    >>> columns(['{"task": "sum"}', None], 2 * ['["task", "tests"]'])
+    {'task': ['sum', None], 'tests': [None, None]}
+    """
+    maps = [json.loads(text) if text else {} for text in extra]
+    names = dict.fromkeys([*json.loads(further[0] if further else "[]"), *(name for one in maps for name in one)])
+    return {name: [one.get(name) for one in maps] for name in names}
 
 
 def raises(function: Reward, given: dict[str, Any], row: int) -> bool:

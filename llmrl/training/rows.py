@@ -66,11 +66,18 @@ def short_enough(settings: Settings, tokenizer: PreTrainedTokenizerBase, side: s
 
 
 def read(path: Path) -> Dataset:
-    """The rows of a parquet file, in memory. Raises InputError where it cannot be read."""
+    """The rows of a parquet file, in memory. Raises InputError where it cannot be read.
+
+    Rewards are given each further column that any row has, be it one of the other side. So every row has their names
+    beside its own (`extra`), as a list in JSON, `further`.
+    """
     from datasets import Dataset
 
     try:
-        return Dataset(pq.read_table(path))
+        table = pq.read_table(path)
+        if further := (pq.read_metadata(path).metadata or {}).get(b"further"):
+            table = table.append_column("further", pa.repeat(further.decode(), len(table)))
+        return Dataset(table)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read: {error}. `dvc repro` makes it anew.") from None
 

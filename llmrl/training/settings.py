@@ -134,6 +134,8 @@ class Settings:
         own |= {"learning_rate": self.lr, "processes": self.processes, "data": stage.data, "generates": stage.generates}
         if stage.generates:
             own["answers.precision"] = self.answers.precision  # of its completions
+            if own["pass_rate"] or {*own["rewards"]} - {"reward_model"}:
+                own["answers.marks"] = self.answers.marks  # which judge them
         if own.get("pass_rate"):
             own["answers.batch"] = self.answers.batch  # which decides the random numbers that prompts are judged by
         every = self.chosen | own

@@ -87,12 +87,91 @@ def test_files_are_read_by_name_and_recorded(raw):
 
 
 def test_own_columns_are_mapped(raw, change):
-    """`columns` maps our names to those of the source, and its other columns are left out."""
+    """`columns` maps our names to those of the source, and these stand under ours alone."""
     change("data.prompts.columns", "{prompt: question, solution: answer}")
     save(raw / "prompts/a.jsonl", [{"question": question, "answer": 3, "id": 1} for question in QUESTIONS])
     train, held_out, _ = prepared("prompts")
     assert {"3"} == {row["solution"] for row in train + held_out}
     assert set(QUESTIONS) == {row["prompt"][0]["content"] for row in train + held_out}
+    assert {'{"id": 1}'} == {row["extra"] for row in train + held_out}
+
+
+def further(rows):
+    """The further columns of each row, by its prompt."""
+    return {row["prompt"][0]["content"]: row["extra"] and json.loads(row["extra"]) for row in rows}
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet", "csv"])
+def test_further_columns_are_kept(raw, capsys, ending):
+    """Lists and maps too; a CSV's cell is a text. A row has those that it has a value of."""
+    rows = [
+        {"prompt": question, "task": "sum", "tests": [{"in": [number, 1], "é": "é"}, None], "hint": number or None}
+        for number, question in enumerate(QUESTIONS)
+    ]
+    save(raw / f"prompts/a.{ending}", rows)
+    train, held_out, report = prepared("prompts")
+    expected = {row["prompt"]: {name: row[name] for name in ("task", "tests", "hint")} for row in rows}
+    for row in expected.values() if ending == "csv" else ():
+        row |= {"tests": json.dumps(row["tests"]), "hint": str(row["hint"])}
+    del expected[QUESTIONS[0]]["hint"]
+    assert expected == further(train + held_out)
+    assert ["task", "tests", "hint"] == report["sources"][0]["further_columns"]
+    assert capsys.readouterr().out.endswith("dropped: none; for rewards also: task, tests, hint\n")
+
+
+def test_an_id_makes_no_row_another(raw, change):
+    """A prompt with its solution that stands twice is a duplicate, whatever its further columns are."""
+    change("data.max_defective", "0.5")
+    save(raw / "prompts/a.jsonl", [{"prompt": QUESTIONS[id_ // 2], "id": id_} for id_ in range(120)])
+    train, held_out, report = prepared("prompts")
+    assert {question: {"id": 2 * number} for number, question in enumerate(QUESTIONS)} == further(train + held_out)
+    assert {"duplicate": 60} == report["sources"][0]["rows"]["dropped"]
+
+
+def test_sources_of_a_mixture_have_their_own_further_columns(raw, change, capsys):
+    """Each row has those of its source; the file's names are those of all, on both sides."""
+    change(
+        "data.prompts.source", "\n      - {source: raw, columns: {solution: tests}}\n      - source: builtin:arithmetic"
+    )
+    save(raw / "prompts/a.jsonl", [{"prompt": question, "tests": "1", "task": "sum"} for question in QUESTIONS])
+    train, held_out, report = prepared("prompts")
+    found = further(train + held_out)
+    assert {True: [{"task": "sum"}], False: [None]} == {
+        mine: [*{str(extra): extra for question, extra in found.items() if (question in QUESTIONS) == mine}.values()]
+        for mine in (True, False)
+    }
+    assert [["task"], []] == [source["further_columns"] for source in report["sources"]]
+    for side in ("train", "eval"):
+        assert b'["task"]' == pq.read_metadata(f"data/prompts/{side}.parquet").metadata[b"further"]
+    assert "; for rewards also: task\n" in capsys.readouterr().out
+
+
+def test_what_cannot_be_handed_on_is_said(raw, capsys):
+    """Bytes, and what a reward is given something else by: in source.json and on the terminal; also where not every row
+    has a value.
+    """
+    some = {"marks": 1, "map": [("a", 1), ("b", None)], "day": 0}
+    rows = [{"prompt": question, "image": None if n % 2 else b"\x89"} | some for n, question in enumerate(QUESTIONS)]
+    fields = [("prompt", pa.string()), ("image", pa.binary()), ("marks", pa.int8()), ("day", pa.date32())]
+    schema = pa.schema([*fields, ("map", pa.map_(pa.string(), pa.int64()))])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), raw / "prompts/a.parquet")
+    train, held_out, report = prepared("prompts")
+    assert {'{"day": "1970-01-01", "map": {"a": 1, "b": null}}'} == {row["extra"] for row in train + held_out}
+    assert ["day", "map"] == report["sources"][0]["further_columns"]
+    reasons = {"image": "bytes are no JSON", "marks": "a reward is given something else by this name"}
+    assert reasons == report["sources"][0]["left_out"]
+    said = ", ".join(f"{column} ({reason})" for column, reason in sorted(reasons.items()))
+    assert f"; for rewards also: day, map; not handed on to them: {said}\n" in capsys.readouterr().out
+
+
+def test_half_a_character_in_a_further_column_is_a_defect(raw, change):
+    """Of its row alone: a whole one with the same prompt is no duplicate of it."""
+    change("data.max_defective", "0.1")
+    rows = [{"prompt": question, "tests": ["\ud83d\ude00"]} for question in QUESTIONS]
+    save(raw / "prompts/a.jsonl", [rows[0] | {"tests": ["\ud83d"]}, *rows])
+    train, held_out, report = prepared("prompts")
+    assert {question: {"tests": ["😀"]} for question in QUESTIONS} == further(train + held_out)
+    assert {"half a Unicode character": 1} == report["sources"][0]["rows"]["dropped"]
 
 
 def test_defective_rows_are_counted_by_reason(raw, change):

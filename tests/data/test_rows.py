@@ -1,7 +1,10 @@
-"""Rows of every format in one shape, and the split."""
+"""Rows of every format in one shape, their further columns, and the split."""
 
+import datetime
+import decimal
 import json
 import random
+import uuid
 
 import pytest
 
@@ -143,7 +146,7 @@ def test_every_column_that_is_read_can_be_mapped():
     """The names that `columns` in params.yaml may map are those that the formats are made of."""
     for name, formats in rows.FORMATS.items():
         columns = {column for columns in formats for column in columns} | set(rows.SCHEMAS[name].names)
-        assert columns == set(settings.COLUMNS[name])
+        assert columns - {"extra"} == set(settings.COLUMNS[name])  # which is what the others are
 
 
 def test_no_row_breaks_the_shaping():
@@ -158,11 +161,78 @@ def test_no_row_breaks_the_shaping():
         name = generator.choice(list(rows.SHAPES))
         try:
             shaped = shape(name, {key: row[key] for key in generator.sample(list(row), generator.randint(0, 6))})
-            outcomes.add(tuple(shaped) == tuple(rows.SCHEMAS[name].names))
+            outcomes.add([*shaped] == [column for column in rows.SCHEMAS[name].names if column != "extra"])
             json.dumps(shaped).encode()
         except (rows.DefectiveError, InputError) as error:
             outcomes.add(type(error))
     assert {True, rows.DefectiveError, InputError} == outcomes
+
+
+def handed_on(row, columns=None):
+    """The further columns of a row with a prompt, as a reward is given them, and what is left out."""
+    found, left_out = rows.further({"prompt": "2 + 2?"} | row, columns or {})
+    text = rows.as_map(found)
+    return text and json.loads(text), left_out
+
+
+def test_further_columns_are_handed_on_as_they_are():
+    """Lists and maps in one another, in order, numbers to their last digit, letters of any kind."""
+    tests = [{"in": [1, [2.5, None]], "out": "4"}, {"z": 1, "a": {}, "Ä": ""}, [True, 10**30, 0.1, -1e300]]
+    row = {"task": "Σ 𝒳 \n\\u0041", "tests": tests, "two words": 0, "": [], "self": False, "extra": "a"}
+    found, left_out = handed_on(row | {"none": None, "solution": "4"})
+    assert (list(row.items()), {}) == (list(found.items()), left_out)
+    assert list(tests[1]) == list(found["tests"][1])
+
+
+@pytest.mark.parametrize("row", [{}, {"solution": "4"}, {"solution": None}, {"note": None}])
+def test_without_further_columns_there_is_none(row):
+    """Also where it is there without a value."""
+    assert (None, {}) == handed_on(row)
+
+
+def test_what_prompt_and_solution_are_made_of_is_no_further_column():
+    """By the names of the source; what else it has by ours cannot be handed on."""
+    row = {"question": "a", "answer": 4, "solution": "so, 4", "id": 7}
+    found, left_out = handed_on(row, {"prompt": "question", "solution": "answer"})
+    assert ({"id": 7}, {"prompt", "solution"}) == (found, left_out.keys())
+
+
+@pytest.mark.parametrize("column", sorted(rows.TAKEN - {"prompt", "solution"}))
+def test_what_trl_or_we_give_a_reward_stays_that(column):
+    """A column of that name is left out, and why is said."""
+    assert ({"id": 7}, {column: "a reward is given something else by this name"}) == handed_on({column: 1, "id": 7})
+
+
+@pytest.mark.parametrize("value", [b"\x89PNG", [b""], {"bytes": b"", "path": "a.png"}, {datetime.date.min: 1}])
+def test_what_no_json_says_is_left_out(value):
+    """Bytes, of an image say, however deep."""
+    found, left_out = handed_on({"image": value, "id": 7})
+    assert {"id": 7} == found
+    assert "bytes are no JSON" == left_out["image"] or "keys must be str" in left_out["image"]
+
+
+def test_dates_and_decimals_are_handed_on_as_text():
+    """Which JSON has not, and Parquet has."""
+    utc, noon, day = datetime.UTC, datetime.time(12, 30), datetime.date(2024, 2, 29)
+    parquet = [day, noon, datetime.datetime.combine(day, noon, utc), decimal.Decimal("1.50"), uuid.UUID(int=1)]
+    said = ["2024-02-29", "12:30:00", "2024-02-29 12:30:00+00:00", "1.50", "00000000-0000-0000-0000-000000000001"]
+    assert ({"parquet": said}, {}) == handed_on({"parquet": parquet})
+
+
+@pytest.mark.parametrize("row", [{"task": "\ud800"}, {"tests": [{"\udfff": 1}]}, {"ta\ud800sk": 1}])
+def test_half_a_character_in_a_further_column(row):
+    """Makes the row defective, as in a prompt: no file could hold it."""
+    with pytest.raises(rows.DefectiveError, match="half a Unicode character"):
+        handed_on(row)
+
+
+def test_a_column_that_is_nested_too_deeply():
+    """Makes the row defective, too."""
+    value = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(rows.DefectiveError, match="nested too deeply"):
+        handed_on({"tests": value})
 
 
 def test_the_split_depends_on_the_prompt_alone():

@@ -30,3 +30,11 @@ def test_grpo_s_bar_fits_a_terminal() -> None:
     assert "GiB" in line
     assert "…" not in line
     assert "reward -10.855  78% of groups with signal  0 s left" in paper.file.getvalue()
+
+
+def test_a_batch_that_no_reward_judges_has_none() -> None:
+    """TRL logs None as its mean reward, and training goes on."""
+    bar = screen.TrainingProgress(SimpleNamespace(), "grpo")
+    bar.on_log(None, None, None, {"reward": None, "frac_reward_zero_std": 0.0})
+
+    assert "reward none" == bar.loss

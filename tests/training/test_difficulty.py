@@ -129,7 +129,7 @@ def test_nothing_left_is_said(clone) -> None:
 def test_it_stops_where_it_learns_nothing_also_after_it_was_resumed(clone) -> None:
     """At the same step, with what to change; without the limit it goes on from its checkpoint to the end."""
     # Two tokens hold no boxed answer: no completion is better than another.
-    clone.params(grpo={"rewards": {"ends_boxed": 1.0}, "max_completion_length": 2}, run={"patience": 5})
+    clone.params(grpo={"rewards": {"ends_marked": 1.0}, "max_completion_length": 2}, run={"patience": 5})
     first, second = (clone.run(*GRPO, check=False) for _ in range(2))
     clone.params(run={"min_signal": 0.0})
     third = clone.run(*GRPO)

@@ -1,12 +1,18 @@
-"""What a reward may return: anything else stops the training, with step, reward and row."""
+"""What a reward is given, and what it may return: anything else stops the training, with step, reward and row."""
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import pytest
+from small import made
 
+from llmrl import rewards
+from llmrl.data import prepare
+from llmrl.data.rows import TAKEN
 from llmrl.errors import InputError
+from llmrl.training import rows
 from llmrl.training.reward_functions import checked
 
 GIVEN = {
@@ -62,3 +68,74 @@ def test_a_reward_that_raises_is_named():
     assert "grpo: step 7: the reward length raised TypeError: " in str(caught.value)
     assert "(test_reward_functions.py:" in str(caught.value)
     assert "in row 2 (prompt '2?', completion 'three')" in str(caught.value)
+
+
+def test_further_columns_and_settings_are_given_by_name():
+    """A column where any row has it, else as None for each; settings as they stand, be they as long as the batch."""
+    given = {}
+
+    def reward(solution, task, tests, **rest):
+        given.update(rest, solution=solution, task=task, tests=tests)
+        return [0.0] * len(tests)
+
+    extra = ['{"task": "sum", "extra": [1, {"a": "é"}]}', None, '{"task": "code", "id": 7}']
+    checked(reward, marks=["a", "b", "c"])(**GIVEN, extra=extra, further=['["task", "tests"]'] * 3)
+
+    assert GIVEN.keys() | {"task", "tests", "extra", "id", "marks"} == given.keys()
+    assert (["sum", None, "code"], [None] * 3, [None, None, 7]) == (given["task"], given["tests"], given["id"])
+    assert [[1, {"a": "é"}], None, None] == given["extra"]
+    assert ["a", "b", "c"] == given["marks"]
+
+
+def test_a_column_that_no_row_of_the_data_has_is_missing():
+    """A reward that asks for it is not given None in silence."""
+
+    def reward(test, **_):
+        return [0.0] * len(test)
+
+    with pytest.raises(InputError, match=r"reward raised TypeError: .*missing 1 required .* 'test'"):
+        checked(reward)(**GIVEN, extra=['{"tests": []}'] * 3, further=['["tests"]'] * 3)
+
+
+def test_the_row_whose_column_makes_a_reward_raise_is_named():
+    """Found by giving it one row alone, of the columns too, but all of a setting, be it as long as the batch."""
+
+    def reward(tests, marks, **_):
+        assert 3 == len(marks)
+        return [len(one) for one in tests]
+
+    extra = ['{"tests": []}', '{"tests": 1}', '{"tests": [1]}']
+    with pytest.raises(InputError, match=r"TypeError: .*, in row 1 \(prompt '1\?', completion 'two'\)"):
+        checked(reward, marks=["a", "b", "c"])(**GIVEN, extra=extra)
+
+
+def test_prepared_columns_reach_a_reward_of_the_trainer(project, change, monkeypatch):
+    """From a file of one's own through TRL's trainer; and nothing else that a reward is given has a free name."""
+    names = []
+
+    def mine(task, tests, **rest):
+        names.extend(rest)
+        return [len(one) if kind == "code" else None for kind, one in zip(task, tests, strict=True)]
+
+    change("data.prompts.source", "raw")
+    lines = [{"prompt": f"{number}?", "task": "sum"} for number in range(40)]
+    # No held-out row has this one's columns.
+    lines += [{"prompt": "a" * 50, "task": "code", "tests": [[1, {"in": "2"}], None]}]
+    (project / "data/raw/prompts/a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    prepare.main("prompts")
+    train, held_out = (rows.read(project / f"data/prompts/{side}.parquet") for side in ("train", "eval"))
+    monkeypatch.setattr(rewards, "mine", mine, raising=False)
+    trainer, _ = made(project, "grpo", {"rewards": {"mine": 1.0}})
+    last = train.select([len(train) - 1, len(train) - 1, 0])
+    scores = [
+        trainer._calculate_rewards(
+            [*some], [*some["prompt"]], [[{"role": "assistant", "content": "4"}]] * len(some), [[1]] * len(some)
+        )
+        for some in (last, held_out)
+    ]
+
+    assert [[[2.0], [2.0], [None]], [[None]] * len(held_out)] == [
+        [[None if score != score else score for score in row] for row in found.tolist()] for found in scores
+    ]
+    assert set(names) <= TAKEN
+    assert {"marks", "max_completion_length", "trainer_state"} <= set(names)

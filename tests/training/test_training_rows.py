@@ -22,7 +22,7 @@ ROWS = {
     "sft": {"messages": [USER, FOUR]},
     "reward": {"prompt": [USER], "chosen": [FOUR], "rejected": [FIVE]},
     "dpo": {"prompt": [USER], "chosen": [FOUR], "rejected": [FIVE]},
-    "grpo": {"prompt": [USER], "solution": "4"},
+    "grpo": {"prompt": [USER], "solution": "4", "extra": '{"tests": [4]}'},
 }
 
 
@@ -52,7 +52,7 @@ def length(row, tokenizer):
 def long(stage, words):
     """The stage's row with so many more numbers in what is asked or answered."""
     row = ROWS[stage]
-    part = next(reversed([column for column in row if column != "solution"]))
+    part = next(reversed([column for column in row if column not in ("solution", "extra")]))
     return row | {part: [row[part][0] | {"content": "1 " * words}, *row[part][1:]]}
 
 

@@ -1,0 +1,219 @@
+r"""Numbers in every usual writing, by their exact value, with the unit that is named.
+
+10,000   -3.50   \frac{1}{2}   1 1/2   3 \times 10^8   0.\overline{3}   $5 million   twelve   90^\circ   132 "km"
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import lru_cache
+
+DIGITS = r"(?:[1-9]\d{0,2}(?:[ ,']\d{3})+(?!\d)|\d+)"
+DECIMAL = rf"(?:{DIGITS}(?:\.\d+)?|\.\d+)"
+POWER = r"[+-]?\d{1,3}"
+PART = rf"(?:\{{ ?([+-]? ?{DIGITS}) ?\}}|(\d))"
+WRITTEN = {
+    kind: re.compile(pattern, re.ASCII)
+    for kind, pattern in {
+        "mixed": rf"({DIGITS}) ?(?:\\frac ?{PART} ?{PART}|(?<= )(\d+) ?/ ?(\d+))",
+        "fraction": rf"\\frac ?{PART} ?{PART}|({DIGITS}) ?/ ?({DIGITS})(?! ?[\d./])",
+        "repeating": r"(\d*)\.(\d*)(?:\\(?:overline|dot) ?(?:\{(\d+)\}|(\d))|\((\d+)\))",
+        "dots": r"(\d*)\.(\d+) ?(?:\.\.\.|\\ldots)",
+        "scientific": rf"(?:({DECIMAL}) ?(?:\\times|\\cdot|\*|x) ?)?10 ?\^ ?(?:\{{ ?({POWER}) ?\}}|({POWER}))",
+        "exponential": rf"({DECIMAL})[eE]([+-]?\d{{1,3}})(?!\d)",
+        "decimal": rf"({DECIMAL})(?![\d.])",
+    }.items()
+}
+SIGN = re.compile(r"([+-]?) ?[$€£¥₹]? ?([+-]?) ?")
+SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+SCALE = re.compile(rf' ?"?({"|".join(SCALES)})s?(?![A-Za-z])"?', re.IGNORECASE)
+SMALL = [
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+]
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+WORDS = {word: number for number, word in enumerate(SMALL)} | {word: 10 * ten for ten, word in enumerate(TENS, 2)}
+WORDED = re.compile(
+    rf'"?(?:({"|".join(TENS)})(?:[ -]({"|".join(SMALL[1:10])}))?|({"|".join(SMALL)}))(?![A-Za-z])"?', re.IGNORECASE
+)
+
+# A unit's usual names; of one that is not here the plural counts as the singular.
+NAMES = {
+    "%": "percent pct", "degree": r"^\circ deg", "$": "dollar usd", "€": "euro eur", "¥": "yen jpy",
+    "¢": "cent", "₹": "rupee inr", "m": "meter metre", "cm": "centimeter centimetre", "mm": "millimeter millimetre",
+    "km": "kilometer kilometre", "in": "inch inches", "ft": "foot feet", "yd": "yard", "mi": "mile", "g": "gram",
+    "kg": "kilogram kilo kgs", "mg": "milligram", "lb": "pound lbs £ gbp", "oz": "ounce", "l": "liter litre L",
+    "ml": "milliliter millilitre mL", "s": "second sec secs", "min": "minute mins", "h": "hour hr hrs", "N": "newton",
+    "J": "joule", "W": "watt", "V": "volt", "A": "ampere amp", "Hz": "hertz", "K": "kelvin", "Pa": "pascal",
+    "mi/h": "mph", "km/h": "kph kmh", "person": "people", "child": "children",
+    "man": "men", "woman": "women", "mol": "mole", "rad": "radian", "gal": "gallon", "kW": "kilowatt",
+}  # fmt: skip
+UNITS = {name: unit for unit, names in NAMES.items() for name in (unit, *names.split())}
+NO_UNITS = {*SCALES, *WORDS} | {
+    word
+    for words in (
+        "a all an and answer apart approximately are as base be because below between but by choose correct cos crore",
+        "cubed decimal divided e else equals even factorial false from given gross half halves he hence her his",
+        "hundreds i if incorrect instead is it lakh left less ln log maybe mega milli minus mod modulo more my myriad",
+        "negative neither never no none nor not of off only option or otherwise over perhaps pi plus point power",
+        "quarter quarters remainder right root same score she sin so sqrt squared subtract tan tens than that the",
+        "them then therefore third thirds thousands times to too true unless until versus was we were when where",
+        "which with wrong x y yes you",
+    )
+    for word in words.split()
+}
+PLURALS = {"ies": "y", "ses": "s", "xes": "x", "ches": "ch", "shes": "sh", "s": ""}
+POWERS = {"square": "^2", "sq": "^2", "cubic": "^3", "cu": "^3"}
+ORDINAL = re.compile(
+    r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|[a-z]+teen|[a-z]+tie|hundred|[a-z]*thousand|[a-z]+illion)ths?"
+)
+UNIT = re.compile(r"[A-Za-z]+(?:-[A-Za-z]+)*(?:\^-?\d)?(?:/[A-Za-z]+(?:\^-?\d)?)?|[$€£¥₹¢%]|\^\\circ")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number, its unit ("" where none is named) and what of its writing matters: whether a fraction has its lowest
+    terms, whether decimals repeat (`dots`: they go on as one guesses).
+    """
+
+    value: Fraction
+    unit: str = ""
+    lowest: bool = True
+    repeats: bool = False
+    dots: bool = False
+
+
+def equal(gold: Quantity, answer: Quantity) -> bool:
+    """Whether an answer is the number that is wanted. A unit that only one of them names is no mistake; a percent sign
+    of the gold answer admits both readings, one of the answer alone means a share where the gold is at most 1.
+    """
+    if not answer.lowest or (answer.dots and not gold.repeats) or not same_unit(gold.unit, answer.unit):
+        return False
+    values = {gold.value, gold.value / 100} if gold.unit == "%" != answer.unit else {gold.value}
+    share = answer.unit == "%" != gold.unit and abs(gold.value) <= 1
+    return (answer.value / 100 if share else answer.value) in values
+
+
+def same_unit(one: str, other: str) -> bool:
+    """Whether two units agree: they are the same, or only one is named."""
+    return not one or not other or one == other
+
+
+@lru_cache(maxsize=2**12)
+def quantity(text: str) -> Quantity | None:
+    r"""The quantity that a text in plain notation is, and nothing else.
+
+    >>> quantity("$1,072"), quantity("47 + 85")
+    (Quantity(value=Fraction(1072, 1), unit='$', lowest=True, repeats=False, dots=False), None)
+    """
+    start = SIGN.match(text)
+    if start is None or (start[1] and start[2]):
+        return None
+    money, rest = start[0].strip(" +-"), text[start.end() :]
+    for number, after in beginnings(rest):
+        scale = SCALE.match(rest, after)
+        factor = SCALES[scale[1].lower()] if scale and number.lowest else 1
+        named = unit(rest[scale.end() if scale else after :])
+        if named is not None and (not money or named in ("", UNITS[money])):
+            value = number.value * factor * (-1 if "-" in start[0] else 1)
+            return replace(number, value=value, unit=named or UNITS.get(money, ""))
+    return None
+
+
+def beginnings(text: str) -> Iterator[tuple[Quantity, int]]:
+    """The numbers, without sign and unit, with which a text may begin, each with the place where it ends."""
+    for kind, pattern in WRITTEN.items():
+        if found := pattern.match(text):
+            groups = [re.sub("[ ,']", "", group) for group in found.groups() if group is not None]
+            if number := value(kind, groups):
+                yield number, found.end()
+    if words := WORDED.match(text):
+        yield in_words(words[1] or words[3], words[2]), words.end()
+
+
+def value(kind: str, groups: list[str]) -> Quantity | None:
+    """The number that a writing's parts make, if they make one."""
+    match kind, groups:
+        case "mixed", [whole, above, below]:
+            part = fraction(above, below)
+            proper = part is not None and 0 < part.value < 1
+            return replace(part, value=int(whole) + part.value) if part and proper else None
+        case "fraction", [above, below]:
+            return fraction(above, below)
+        case "repeating", [whole, once, again]:
+            period = Fraction(int(again), (10 ** len(again) - 1) * 10 ** len(once))
+            return Quantity(Fraction(f"{whole or 0}.{once or 0}") + period, repeats=True)
+        case "dots", [whole, once]:
+            lengths = range(1, len(once) // 2 + 1)
+            guessed = [once[-n:] for n in lengths if once.endswith(once[-n:] * 2)]
+            number = value("repeating", [whole, once, guessed[0]]) if guessed else None
+            return replace(number, dots=True) if number else None
+        case "scientific" | "exponential", [*mantissa, power]:
+            return Quantity(Fraction(mantissa[0] if mantissa else 1) * Fraction(10) ** int(power))
+        case "decimal", [digits]:
+            return Quantity(Fraction(digits))
+    return None
+
+
+def fraction(above: str, below: str) -> Quantity | None:
+    """A fraction of whole numbers; a whole number in disguise has not its lowest terms."""
+    if not int(below):
+        return None
+    return Quantity(Fraction(int(above), int(below)), lowest=math.gcd(int(above), int(below)) == 1 < abs(int(below)))
+
+
+def in_words(word: str, ones: str | None) -> Quantity:
+    """A whole number below a hundred: `twelve`, `thirty-two`."""
+    return Quantity(Fraction(WORDS[word.lower()] + WORDS[(ones or "zero").lower()]))
+
+
+def unit(text: str) -> str | None:
+    r"""The unit that a text names, in one writing for all its names: "" of nothing, None where it is no unit.
+
+    >>> unit(' "square meters"'), unit(" apples"), unit("cm^2"), unit("x"), unit(" or 133")
+    ('m^2', 'apple', 'cm^2', None, None)
+    """
+    apart, upright = text.startswith((" ", '"')), '"' in text
+    text = re.sub(r"\^ ?\{ ?(-?\d) ?\}", r"^\1", text.replace('"', " ")).replace("per cent", "percent").strip(" .")
+    text = re.sub(r"\( ?([A-Za-z %]+) ?\)", r"\1", text)
+    text = re.sub(r"(?<=[A-Za-z]) ?(?: per |/) ?", "/", re.sub(r" an? (?=hour\b)", "/", text))
+    words: list[str] = []
+    power = ""
+    for word in re.sub(r"(?<=\w) +(?=\^-?\d)", "", text).split():
+        if word.lower() in POWERS:
+            power = POWERS[word.lower()]
+        elif is_unit(word, apart, upright):
+            words.append(unit_name(word, power))
+            power = ""
+        else:
+            return None
+    return " ".join(words) if len(words) <= 4 and not power else None
+
+
+def is_unit(word: str, apart: bool, upright: bool) -> bool:
+    """Whether a word after a number may be a unit, and no variable or product of some: one letter only a unit's that is
+    set apart, an unknown word only if it is, and two letters of that kind only upright.
+    """
+    parts = re.split("[-/]", word.lower())
+    if not UNIT.fullmatch(word) or any(part in NO_UNITS or ORDINAL.fullmatch(part) for part in parts):
+        return False
+    letters = re.match("[A-Za-z]*", word)[0]  # type: ignore[index]
+    known = letters in UNITS or unit_name(letters, "") in NAMES
+    return not letters or (apart and len(letters) > 2 - upright) or (known and (apart or len(letters) > 1))
+
+
+def unit_name(word: str, power: str) -> str:
+    """One writing for a unit of one word. Of short ones the case matters: 5 mW are no 5 MW."""
+    above, slash, below = word.partition("/")
+    if slash:
+        return f"{unit_name(above, power)}/{unit_name(below, '')}"
+    word, hat, own = word.partition("^") if not word.startswith("^") else (word, "", "")
+    name = word if word in UNITS or len(word) < 4 else word.lower()
+    singulars = [name.removesuffix(plural) + single for plural, single in PLURALS.items() if name.endswith(plural)]
+    known = [UNITS[one] for one in (name, *singulars) if one in UNITS and (one == name or len(name) > 3)]
+    name = (known or (singulars if len(name) > 3 else []) or [name])[0]
+    return name + (f"^{own}" if hat else power)
