@@ -52,5 +52,5 @@ def soft_overlong_punishment(completion_ids: list[list[int]], max_completion_len
     """
     from trl.rewards import get_soft_overlong_punishment
 
-    begins = max(1, round(OVERLONG * max_completion_length))
-    return get_soft_overlong_punishment(max_completion_length, begins)(completion_ids)
+    cache = max(1, round(OVERLONG * max_completion_length))
+    return get_soft_overlong_punishment(max_completion_length, cache)(completion_ids)

@@ -14,6 +14,7 @@ import trl
 from llmrl import rewards
 from llmrl.answers import generation
 from llmrl.models import loading
+from llmrl.training import rows
 from llmrl.training.reward_functions import checked
 from llmrl.training.run import Run
 
@@ -25,7 +26,8 @@ def trainer(run: Run, init: str) -> trl.GRPOTrainer:
     judge.config.name_or_path = "reward_model"  # TRL calls its scores by this
     length = run.settings.option("max_completion_length")
     given = {"marks": run.settings.answers.marks, "max_completion_length": length}
-    functions = {name: checked(getattr(rewards, name), **given) for name in own.rewards if name != "reward_model"}
+    columns, ours = rows.extra_columns(), [name for name in own.rewards if name != "reward_model"]
+    functions = {name: checked(getattr(rewards, name), columns, **given) for name in ours}
     return trl.GRPOTrainer(
         model=loading.load_policy(init, run.loading),
         reward_funcs=[functions.get(name, judge) for name in own.rewards],

@@ -15,8 +15,9 @@ from itertools import pairwise
 
 from llmrl.answers.notation import FUNCTIONS, GREEK
 
-LONGEST = 100  # tokens
-DEEPEST = 12  # brackets in brackets
+MAX_TOKENS = 100
+MAX_DEPTH = 12  # brackets in brackets
+MAX_STEPS = 8  # functions, roots and powers of a whole answer, each of which takes up to half a millisecond
 
 TOKEN = re.compile(
     r" *(?:(?P<number>\d+(?:\.\d+)?|\.\d+)|\\(?P<command>[A-Za-z]+)|(?P<word>[A-Za-z]+)"
@@ -25,35 +26,47 @@ TOKEN = re.compile(
 )
 CONSTANTS = ("pi", "e", "i")
 LETTERS = (*GREEK.split(), "phi", "psi", "omega", "chi", "upsilon", *(f"{n[0].upper()}{n[1:]}" for n in GREEK.split()))
-RANGE = re.compile(r"\d+(?: ?- ?\d+)+", re.ASCII)  # or a date, or a telephone number: no difference
+# Of numbers, or a date, or a telephone number: no difference and no quotient.
+RANGE = re.compile(r"\d+(?: ?- ?\d+)+|\d+(?: ?[-/] ?\d+){2,}", re.ASCII)
+STEP = re.compile(
+    rf"\\?(?:{'|'.join(FUNCTIONS)})(?![A-Za-z])|\^(?! ?(?:\\circ|\{{ ?-?\d\d? ?\}}|\d\d?)(?!\d))", re.ASCII
+)
 BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
 
-class UnreadableError(Exception):
+class ParseError(Exception):
     """No expression, or one that is too large."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A number (`value`), a letter (`name`), or an operation (`name`) on others."""
+    """A number (`value`), a letter (`?x`), a constant, or an operation on others."""
 
     name: str
     inner: tuple[Node, ...] = ()
     value: Fraction = Fraction(0)
 
+    @property
+    def is_letter(self) -> bool:
+        return self.name[0] == "?"
+
     @cached_property
     def letters(self) -> frozenset[str]:
-        if self.name[0] == "?":
+        if self.is_letter:
             return frozenset({self.name})
         return frozenset().union(*(one.letters for one in self.inner))
+
+    @cached_property
+    def depth(self) -> int:
+        return 1 + max((one.depth for one in self.inner), default=0)
 
     @cached_property
     def operations(self) -> frozenset[str]:
         return frozenset({self.name}).union(*(one.operations for one in self.inner))
 
 
-class Reader:
-    """One pass over the tokens of an expression, from the left to the right."""
+class Parser:
+    r"""Recursive descent over the tokens of an expression, from the left to the right; `\frac12` splits one."""
 
     def __init__(self, text: str) -> None:
         self.tokens: list[tuple[str, str]] = []
@@ -61,14 +74,17 @@ class Reader:
         place = 0
         while place < len(text.rstrip()):
             found = TOKEN.match(text, place)
-            if found is None or len(self.tokens) == LONGEST:
-                raise UnreadableError(text)
+            if found is None:
+                raise ParseError(text)
             kind = str(found.lastgroup)
             if kind == "word" and self.tokens and self.tokens[-1][0] == "word" and len(found[0]) > 2:
-                raise UnreadableError("words")
-            runs = letters(found[kind], worded) if kind == "word" else [found[kind]]
-            self.tokens += [(kind, one) for one in runs]
+                raise ParseError("words")
+            self.tokens += [
+                (kind, one) for one in (split_letters(found[0].strip(), worded) if kind == "word" else [found[kind]])
+            ]
             place = found.end()
+            if len(self.tokens) > MAX_TOKENS:
+                raise ParseError("too long")
         self.place = self.depth = self.bars = 0
 
     @property
@@ -83,84 +99,91 @@ class Reader:
             return text
         return None
 
-    def whole(self) -> Node:
+    def parse(self) -> Node:
         """The expression of all tokens."""
-        found = self.sum()
+        found = self.parse_sum()
         if self.next[0] != "end":
-            raise UnreadableError(self.next[1])
+            raise ParseError(self.next[1])
         return found
 
-    def sum(self) -> Node:
+    def parse_sum(self) -> Node:
         self.depth += 1
-        if self.depth > DEEPEST:
-            raise UnreadableError("nested too deeply")
+        if self.depth > MAX_DEPTH:
+            raise ParseError("nested too deeply")
         negative = self.take("+", "-") == "-"
-        parts = [negated(self.product()) if negative else self.product()]
+        parts = [negated(self.parse_product()) if negative else self.parse_product()]
         while sign := self.take("+", "-"):
-            part = self.product()
+            part = self.parse_product()
             parts.append(negated(part) if sign == "-" else part)
         self.depth -= 1
         return Node("+", tuple(parts)) if len(parts) > 1 else parts[0]
 
-    def product(self) -> Node:
+    def parse_product(self) -> Node:
         """Factors, with signs between them or not; `a/bc` is a/b times c, as a calculator has it."""
-        parts = [self.power()]
+        parts = [self.parse_power()]
         while True:
             if self.take("*", "times", "cdot"):
-                parts.append(self.signed())
+                parts.append(self.parse_signed())
             elif self.take("/"):
-                parts[-1] = Node("/", (parts[-1], self.signed()))
+                parts[-1] = Node("/", (parts[-1], self.parse_signed()))
             elif self.begins():
                 mixed = len(parts) == 1 and parts[0].name == "number" and self.next[1] == "frac"
-                parts.append(self.power())
+                parts.append(self.parse_power())
                 if mixed and parts[1].name == "/":
                     parts = [Node("mixed", tuple(parts))]
             else:
                 return Node("*", tuple(parts)) if len(parts) > 1 else parts[0]
 
     def begins(self) -> bool:
-        """Whether a factor begins here; a number does so after brackets alone: nobody multiplies by `1 2` or `x2`."""
+        """Whether a factor begins here; a number does after brackets, and with a power: nobody multiplies by `x2`."""
         kind, text = self.next
         if kind == "number":
-            return self.tokens[self.place - 1][1] in (")", "}")
+            before = self.tokens[self.place - 1]
+            raised = self.tokens[self.place + 1 : self.place + 2] == [("sign", "^")]
+            return before[1] in (")", "}") or (raised and before[0] != "number")
         if kind == "sign":
             return text in ("(", "[", "{") or (text == "|" and not self.bars)
         return kind in ("command", "word") and text not in ("times", "cdot", "rfloor", "rceil")
 
-    def signed(self) -> Node:
-        return negated(self.power()) if self.take("-") else self.power()
+    def parse_signed(self) -> Node:
+        return negated(self.parse_power()) if self.take("-") else self.parse_power()
 
-    def power(self) -> Node:
-        base = self.postfixed()
+    def parse_power(self) -> Node:
+        base = self.parse_postfixed()
         if self.take("^"):
-            return Node("^", (base, self.exponent()))
+            return Node("^", (base, self.parse_exponent()))
         return base
 
-    def exponent(self) -> Node:
-        self.depth += 1
-        found = self.bracketed() or (negated(self.exponent()) if self.take("-") else self.power())
-        self.depth -= 1
-        return found
+    def parse_exponent(self) -> Node:
+        return self.parse_bracketed() or self.parse_signed()
 
-    def postfixed(self) -> Node:
-        found = self.primary()
+    def parse_postfixed(self) -> Node:
+        found = self.parse_primary()
         while sign := self.take("!", "^\\circ"):
             found = Node(sign, (found,))
         return found
 
-    def bracketed(self, *opening: str) -> Node | None:
+    def parse_bracketed(self, *opening: str) -> Node | None:
         """What stands in brackets here, if there are any."""
         if (opened := self.take(*(opening or BRACKETS))) is None:
             return None
         bars, self.bars = self.bars, 0
-        found = self.sum()
+        found = self.parse_sum()
         self.bars = bars
         if not self.take(BRACKETS[opened]):
-            raise UnreadableError("not closed")
+            raise ParseError("not closed")
         return found
 
-    def primary(self) -> Node:
-        if (found := self.bracketed()) is not None:
+    def parse_primary(self) -> Node:
+        self.depth += 1
+        if self.depth > 2 * MAX_DEPTH:
+            raise ParseError("nested too deeply")
+        found = self.parse_atom()
+        self.depth -= 1
+        return found
+
+    def parse_atom(self) -> Node:
+        if (found := self.parse_bracketed()) is not None:
             return found
         kind, text = self.next
         self.place += 1
@@ -168,69 +191,75 @@ class Reader:
             return Node("number", value=Fraction(text))
         if text == "|":
             self.bars += 1
-            inner = self.sum()
+            inner = self.parse_sum()
             self.bars -= 1
             if not self.take("|"):
-                raise UnreadableError("not closed")
+                raise ParseError("not closed")
             return Node("abs", (inner,))
         if kind in ("command", "word"):
-            return self.named(text)
-        raise UnreadableError(text)
+            return self.parse_named(text)
+        raise ParseError(text)
 
-    def argument(self) -> Node:
+    def parse_argument(self) -> Node:
         """What LaTeX takes for one: a group, a digit or a command."""
-        if (found := self.bracketed("{")) is not None:
+        if (found := self.parse_bracketed("{")) is not None:
             return found
         kind, text = self.next
         if kind == "number" and text[1:] and text[0] != ".":  # \frac12
             self.tokens[self.place] = ("number", text[1:])
             return Node("number", value=Fraction(text[0]))
-        return self.primary()
+        return self.parse_primary()
 
-    def named(self, name: str) -> Node:
+    def parse_named(self, name: str) -> Node:
         if name == "frac":
-            return Node("/", (self.argument(), self.argument()))
+            return Node("/", (self.parse_argument(), self.parse_argument()))
         if name in ("binom", "dbinom", "tbinom"):
-            return Node("binom", (self.argument(), self.argument()))
+            return Node("binom", (self.parse_argument(), self.parse_argument()))
         if name == "sqrt":
-            degree = self.bracketed("[") or Node("number", value=Fraction(2))
-            return Node("root", (self.bracketed("(", "{") or self.argument(), degree))
+            degree = self.parse_bracketed("[") or Node("number", value=Fraction(2))
+            return Node("root", (self.parse_bracketed("(", "{") or self.parse_argument(), degree))
         for opening, closing in (("lfloor", "rfloor"), ("lceil", "rceil")):
             if name == opening:
-                inner = self.sum()
+                inner = self.parse_sum()
                 if not self.take(closing):
-                    raise UnreadableError("not closed")
+                    raise ParseError("not closed")
                 return Node(opening, (inner,))
         if name in FUNCTIONS:
-            return self.function(name)
+            return self.parse_function(name)
         if name in CONSTANTS:
             return Node(name)
-        if name in ("f", "g", "h", "F", "G") and self.next[1] == "(":
-            raise UnreadableError("a function that nobody knows")
+        if self.next[1] == "(" and self.is_function(name):
+            raise ParseError("a function that nobody knows")
         if len(name) == 1 or name in LETTERS:
-            index = self.take("_") and self.subscript()
+            index = self.take("_") and self.parse_subscript()
             return Node(f"?{name}_{index}" if index else f"?{name}")
-        raise UnreadableError(name)
+        raise ParseError(name)
 
-    def subscript(self) -> str:
+    def is_function(self, name: str) -> bool:
+        """Whether a letter before a parenthesis is one: f(x), P(A), O(1), but of h(a + b) and x(y) a factor."""
+        inner = [text for _, text in self.tokens[self.place : self.place + MAX_DEPTH]]
+        inner = inner[: inner.index(")")] if ")" in inner else inner
+        return (name in ("f", "g", "h") or name.isupper()) and not {"+", "-"} & {*inner}
+
+    def parse_subscript(self) -> str:
         opened, start = self.take("{"), self.place
         while opened and not self.take("}"):
             if self.next[0] == "end":
-                raise UnreadableError("not closed")
+                raise ParseError("not closed")
             self.place += 1
         if not opened:
             self.place += 1
         return "".join(text for _, text in self.tokens[start : self.place - bool(opened)])
 
-    def function(self, name: str) -> Node:
+    def parse_function(self, name: str) -> Node:
         r"""A function with its power (\sin^2 x), its base (\log_2 8) and what it is of (\sin 2x + 1: 2x)."""
-        base = self.argument() if self.take("_") else None
-        power = self.exponent() if self.take("^") else None
-        inner = self.bracketed("(", "{", "[")
+        base = self.parse_argument() if self.take("_") else None
+        power = self.parse_exponent() if self.take("^") else None
+        inner = self.parse_bracketed("(", "{", "[")
         if inner is None:
-            parts = [self.signed()]
+            parts = [self.parse_signed()]
             while self.begins() and self.next[1] not in FUNCTIONS and self.next[1] not in "([{":
-                parts.append(self.power())
+                parts.append(self.parse_power())
             inner = Node("*", tuple(parts)) if len(parts) > 1 else parts[0]
         if power is not None and power.name == "neg" and power.inner[0].value == 1 and name in ("sin", "cos", "tan"):
             return Node(f"arc{name}", (inner,))
@@ -238,19 +267,24 @@ class Reader:
         return found if power is None else Node("^", (found, power))
 
 
-def letters(run: str, worded: bool) -> list[str]:
+def split_letters(run: str, worded: bool) -> list[str]:
     """A run of letters: a function's or a constant's name, or letters that are multiplied. Where there is nothing else,
     and of more than two, only in alphabetical order: no two words of the same letters are read.
     """
     if run in FUNCTIONS or run == "pi":
         return [run]
     if (worded or len(run) > 2) and any(one >= other for one, other in pairwise(run)):
-        raise UnreadableError(run)
+        raise ParseError(run)
     return [*run]
 
 
 def negated(node: Node) -> Node:
     return Node("neg", (node,))
+
+
+def bounded(text: str) -> bool:
+    """Whether few enough costly steps are in an answer; powers by whole numbers of one or two digits are none."""
+    return len(STEP.findall(text)) <= MAX_STEPS
 
 
 @lru_cache(maxsize=2**12)
@@ -259,6 +293,7 @@ def expression(text: str) -> Node | None:
     if RANGE.fullmatch(text):
         return None
     try:
-        return Reader(text).whole()
-    except UnreadableError:
+        found = Parser(text).parse()
+    except ParseError:
         return None
+    return found if found.depth <= 4 * MAX_DEPTH else None

@@ -17,21 +17,30 @@ from typing import Literal, NamedTuple, get_args
 
 Kind = Literal["boxed", "hash", "tag", "phrase"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-LONGEST = 300  # characters of an answer, which bounds the work of comparing two
+MAX_CHARACTERS = 300  # characters of an answer, which bounds the work of comparing two
 
 PLAIN_BOX = re.compile(r"\\boxed\{([^\\{}]*)\}")
 BOX = re.compile(r"\\{1,2}(?:boxed|fbox)(?![A-Za-z])\s*(?:(\{)|([+-]?[\d.,]*\d|[A-Za-z]))?|\\.|[{}]", re.DOTALL)
 HASH = re.compile(r"(?<![#&\w])####(?!#)([^\n]*)")
 WORD = re.compile(r"[\s*_]*[^\W\d_]{2}")
 TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
+# "The correct answer to this is therefore", "**Final Answer:**", "The best option is"; a heading "### Answer".
 PHRASE = re.compile(
-    r"\banswers?\b(?: (?:to|of|for) [^.\n]{0,80}?)?[*_]{0,3}\s{0,3}(?:(?:is|are|(?:would|must|should|will) be)\b|[:=])"
-    r"[:*_]{0,4}\s*",
-    re.IGNORECASE,
+    r"(?:(?<![A-Za-z])(?<!this )(?<!that )(?<!these )(?<!other )(?<!each )(?<!every )(?<!any )(?<!an )answers?"
+    r"|(?:correct|right|best) (?:option|choice))"
+    r"(?: (?:to|of|for) [^.\n]{0,80}?)?[*_]{0,3}\s{0,3}(?:(?:is|are|(?:would|must|should|will) be)\b|[:=])[:*_]{0,4}"
+    r"(?: (?:therefore|thus|simply|exactly|indeed|clearly|just|approximately|equal to|given by|letter)\b){0,2}\s*"
+    r"|^[#*_ ]{1,9}(?:final )?answer[*_ ]{0,3}\n\s*",
+    re.IGNORECASE | re.MULTILINE,
 )
-SENTENCE = re.compile(r"(?<!\.)[.?]\$?(?=[\s*_]|$)|(?<=\.\.\.)(?=\s+[A-Z])|\n|$")
+# Not of an abbreviation (12 ft. 6 in.), nor of what goes on (0.333...).
+SENTENCE = re.compile(r"(?<!\.)[.?]\$?(?=\s+[^\sa-z\d]|\s*$|[*_<])|(?<=\.\.\.)(?=\s+[A-Z])|。|\n")
+REASON = re.compile(r",? \(?(?:which|since|because)\b|, as\b", re.IGNORECASE)
+VAGUE = {"above", "below", "clear", "correct", "false", "incorrect", "obvious", "right", "simple", "true", "wrong"}
+INTRODUCED = re.compile(r"(?:the )?(?:final |correct )?answer(?: is|:| =)[:\s]*(?=\S)", re.IGNORECASE)
+TRAILING = re.compile(r"(?:\s*(?:</?\w+>|<\|[^|<>]*\|>))+$")  # tags and tokens that end a turn
+EMPTY = re.compile(r"\\(?:text|math|display|mbox|hbox|phantom)[a-z]*")  # shows nothing by itself
 CLOSING = " \t\n.$\\])*}"  # of a formula or a sentence
-FORMULA = re.compile(r"\$+ *([^$]*[^$ \\]) *\$+")
 GROUPED = re.compile(r"-?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", re.ASCII)
 
 
@@ -44,9 +53,10 @@ class Mark(NamedTuple):
 
 def boxes(text: str) -> Iterator[Mark]:
     """Those that lie in no other, in order, each that is never closed at its beginning."""
-    if (count := text.count("box")) < 2 and (not count or (only := PLAIN_BOX.search(text))):  # nearly always
-        if count and only:
-            yield Mark(only[1], only.end())
+    if "box" not in text:
+        return
+    if text.count("box") == 1 and (only := PLAIN_BOX.search(text)):  # nearly always, and ten times as fast
+        yield Mark(only[1], only.end())
         return
     waiting: list[tuple[int, int] | None] = []  # of each open brace that begins a box where it and its content begin
     found: list[tuple[int, Mark]] = []
@@ -87,9 +97,14 @@ def tags(text: str) -> Iterator[Mark]:
 
 def phrases(text: str) -> Iterator[Mark]:
     for one in PHRASE.finditer(text):
-        if stop := SENTENCE.search(text, one.end(), one.end() + LONGEST + 1):  # always; at the latest there
-            said = text[one.end() : stop.start()].strip(" *_")
-            yield Mark(said.removeprefix("$") if stop[0].endswith("$") else said, stop.end())
+        limit = one.end() + MAX_CHARACTERS + 1
+        stop = SENTENCE.search(text, one.end(), limit)
+        if stop is None and limit < len(text):
+            yield Mark(None, limit)  # too long for an answer
+            continue
+        start, end = stop.span() if stop else (len(text), len(text))
+        said = REASON.split(text[one.end() : start], maxsplit=1)[0].strip(" *_")
+        yield Mark(said.removeprefix("$") if stop and stop[0].endswith("$") else said, end)
 
 
 MARKS = {"boxed": boxes, "hash": hashes, "tag": tags, "phrase": phrases}
@@ -122,7 +137,7 @@ def finals(text: str, marks: Sequence[str] = KINDS) -> list[str]:
     r"""All final answers of a text that count, the last of them first, each once: none where the last mark is empty.
 
     Those are all of the kind that decides, and those of the other kinds that follow it. Of phrases, by which a text may
-    reason as well ("the answer is an integer"), only such as have digits where the last one has.
+    reason as well ("the answer is an integer"), only such as could be in the place of the last one.
 
     >>> finals("The answer is an integer. The answer is 72."), finals("#### 72\nNo, the answer is 73.")
     (['72'], ['72', '73'])
@@ -136,7 +151,7 @@ def finals(text: str, marks: Sequence[str] = KINDS) -> list[str]:
         others += [(other, mark) for other in marks if other != kind for mark in MARKS[other](rest)]
     answers = {last: None}
     for other, mark in others:
-        if (answer := stripped(mark.answer)) and (other != "phrase" or digits(answer) == digits(last)):
+        if (answer := stripped(mark.answer)) and (other != "phrase" or contradicts(answer, last)):
             answers[answer] = None
     return list(answers)
 
@@ -147,24 +162,30 @@ def ends_marked(text: str, marks: Sequence[str] = KINDS) -> bool:
     >>> ends_marked(r"So it is $\boxed{4}$."), ends_marked(r"\boxed{4} or so"), ends_marked(r"\boxed{}")
     (True, False, False)
     """
+    text = after_thinking(text)
     _, found = marks_in(text, marks)
-    return bool(found and stripped(found[-1].answer)) and not text[found[-1].end :].strip(CLOSING)
+    answer = stripped(found[-1].answer) if found else None
+    if not answer or len(answer) > MAX_CHARACTERS or not re.search(r"[^\W_]", EMPTY.sub("", answer)):
+        return False
+    return not text[found[-1].end :].strip(CLOSING)
 
 
 @lru_cache(maxsize=2**12)
 def gold(solution: str) -> str | None:
-    r"""The one answer a solution gives, by its last mark of whatever kind, or as a whole where it has none; a number
-    without the commas that group its digits. None where that is no single short line.
+    r"""The one answer a solution gives: by its last mark, of the first of KINDS that gives a short one, or as a whole
+    where it has no mark; a number without the commas that group its digits. None where there is no single short line.
 
     >>> gold("$72$"), gold(r"48 + 24 = 72, so \boxed{72}."), gold("48 + 1,024 =\n#### 1,072"), gold("48 + 24 =\n72")
     ('72', '72', '1072', None)
     """
-    if solution.isascii() and solution.isdecimal() and len(solution) <= LONGEST:  # at once
+    if solution.isascii() and solution.isdecimal() and len(solution) <= MAX_CHARACTERS:  # at once
         return solution
     candidates = [found[-1].answer for kind in KINDS if (found := marks_in(solution, [kind])[1])] or [solution]
     for candidate in candidates:
         answer = stripped(candidate)
-        if answer and len(answer) <= LONGEST and "\n" not in answer and answer.count("{") == answer.count("}"):
+        if answer and (candidate is not solution or "\\begin" in answer):  # a box, or a matrix, of several lines
+            answer = " ".join(answer.split())
+        if answer and len(answer) <= MAX_CHARACTERS and "\n" not in answer and answer.count("{") == answer.count("}"):
             return answer.replace(",", "") if GROUPED.fullmatch(answer) else answer
     return None
 
@@ -179,9 +200,17 @@ def stripped(answer: str | None) -> str | None:
     if answer is None:
         return None
     answer = answer.strip(" \t\n*")
-    whole = FORMULA.fullmatch(answer)
-    return whole[1] if whole else answer
+    if answer.endswith(">") and len(answer) <= 2 * MAX_CHARACTERS:
+        answer = TRAILING.sub("", answer)
+    if introduced := INTRODUCED.match(answer):
+        answer = answer[introduced.end() :].strip(" *")
+    formula = answer.strip("$")
+    return formula.strip() if answer[:1] == answer[-1:] == "$" and "$" not in formula else answer
 
 
-def digits(text: str) -> bool:
-    return re.search(r"\d", text) is not None
+def contradicts(said: str, last: str) -> bool:
+    """Whether what a phrase says is of the kind of the last answer: a number, a letter, or some words."""
+    if re.search(r"\d", said + last):
+        return bool(re.search(r"\d", said) and re.search(r"\d", last))
+    words = said.lower().split()
+    return len(words) <= 3 and not VAGUE & {*words} and (len(said.strip("().")) == 1) == (len(last.strip("().")) == 1)

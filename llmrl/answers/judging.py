@@ -8,7 +8,6 @@ be fooled where these can: numbers are exact, and where one number is asked one 
 
 from __future__ import annotations
 
-import math
 import re
 import statistics
 from collections.abc import Sequence
@@ -16,28 +15,27 @@ from fractions import Fraction
 from functools import lru_cache
 
 from llmrl.answers import quantities
-from llmrl.answers.expressions import expression
-from llmrl.answers.final import KINDS, LONGEST, ends_marked, final, finals, gold
+from llmrl.answers.conventions import Choice, choice, ratio, same_ratio, same_time, same_words
+from llmrl.answers.expressions import bounded, expression
+from llmrl.answers.final import KINDS, MAX_CHARACTERS, ends_marked, final, finals, gold
+from llmrl.answers.lowest_terms import less_simplified
 from llmrl.answers.notation import normalized, squeezed
 from llmrl.answers.quantities import Quantity, quantity
-from llmrl.answers.structures import Group, group, is_name, relation, same_parts
-from llmrl.answers.values import bounded, equal, leaves_more, proportional
+from llmrl.answers.structures import Group, group, interval, is_name, relation, same_parts
+from llmrl.answers.values import equal, proportional, rounds_to
 
 __all__ = ["KINDS", "ends_marked", "final", "gold", "right", "share"]
 
-MOST = 3  # different final answers that are looked at: more are no one's
-DEEPEST = 4  # lists in lists
+MAX_ANSWERS = 2  # different writings of a final answer that are compared: more are a list of guesses
+MAX_DEPTH = 4  # lists in lists
 
-CHOICE = re.compile(  # Option "(A)": 12 apples
-    r"""(?:"?(?:option|choice|answer):? )?"? ?(?:\( ?"?([A-J])"? ?\)|([A-J])(?=[.:)" ]|$))([.:)"]*)(.*)""",
-    re.IGNORECASE,
+WITH_UNIT = re.compile(r'(.*?) ?("[^"]*"[^"\\]*)')
+RANGE = re.compile(  # of what a letter stands for
+    r'(?:[,;]? ?\(?(?:"(?:where|for|with)" ?|\\forall ?)?[a-z] ?\\in ?\\mathbb ?\{?[ZNQR]\}?\)?'
+    r'|,? ?"for (?:all|any|every|each|integers?)[^"]*"(?: ?[a-z](?: ?\\in ?\\mathbb ?\{?[ZNQR]\}?)?)?)$'
 )
-OTHER_CHOICE = re.compile(r"(?<![A-Za-z\\])(?:[B-J](?![A-Za-z])|A[.:)])|\([A-J]\)")
-WITH_UNIT = re.compile(r'(.*?) ?((?:"[^"]*"|\^\\circ)[^"\\]*)')
-TRIGONOMETRIC = re.compile("sin|cos|tan|cot|sec|csc")  # of degrees, which are no unit there
-TIME = re.compile(r'(\d{1,2})(?::([0-5]\d)(?::([0-5]\d))?)? ?"?(?:([ap])\.?m\.?)?"?', re.IGNORECASE | re.ASCII)
-RATIO = re.compile(r'(\d+(?:\.\d+)?)(?: ?: ?| "?to"? )(\d+(?:\.\d+)?)(?: ?: ?(\d+(?:\.\d+)?))?', re.ASCII)
-WORD = re.compile(r"(?:.*[^\W\d_]{4}.*|[^\W\d]{2}[^\d]*)")
+DECIMAL = re.compile(r"-?\d+\.\d+", re.ASCII)
+REMAINDER = re.compile(r"(.*?) ?\\mod (\d+)", re.ASCII)
 
 
 def right(text: str, solution: str, marks: Sequence[str] = KINDS) -> bool:
@@ -49,7 +47,7 @@ def right(text: str, solution: str, marks: Sequence[str] = KINDS) -> bool:
     (True, True, False)
     """
     expected, given = gold(solution), finals(text, marks)
-    if expected is None or not 0 < len(given) <= MOST:
+    if expected is None or not 0 < len(given) <= MAX_ANSWERS:
         return False
     return all(one == expected or same_answer(expected, one) for one in given)
 
@@ -62,45 +60,67 @@ def share(texts: Sequence[str], solution: str | None, marks: Sequence[str] = KIN
 @lru_cache(maxsize=2**14)
 def same_answer(expected: str, answer: str) -> bool:
     """Whether a short answer is the one that is expected: the same number, words or mathematics."""
-    if len(answer) > LONGEST:
+    if len(answer) > MAX_CHARACTERS:
         return False
     if answer.isascii() and answer.isdecimal() and expected.isascii() and expected.isdecimal():
         return int(answer) == int(expected)
-    expected, answer = normalized(expected), normalized(answer)
+    expected, answer = (without_range(normalized(text)) for text in (expected, answer))
     if not (bounded(expected) and bounded(answer)):
         return squeezed(expected) == squeezed(answer)
-    return same(expected, answer)
+    return any(same(expected, one) for one in readings(answer))
+
+
+def without_range(text: str) -> str:
+    r"""An answer without the letters that it holds for: `k\pi, k \in \mathbb{Z}`, `x + 1 "for all real" x`."""
+    found = RANGE.search(text)
+    return text[: found.start()].strip() if found and found.start() else text
+
+
+def readings(answer: str) -> list[str]:
+    r"""What an answer says: of an exact value with its rounding, `\frac{14}{3} \approx 4.67`, each of them."""
+    sides, signs = relation(answer)
+    if signs[-1:] != ["\\approx"] or not DECIMAL.fullmatch(sides[-1]):
+        return [answer]
+    exact = expression(sides[-2])
+    if exact is None or not rounds_to(exact, sides[-1]):
+        return [answer]
+    return [answer[: answer.rindex("\\approx")].strip(), sides[-1]]
 
 
 def same(expected: str, answer: str, depth: int = 0) -> bool:
     """The same of answers in plain notation. What a gold answer is decides what is asked of the other."""
-    if not expected or not answer or depth > DEEPEST:
+    if not expected or not answer or depth > MAX_DEPTH:
         return False
     if squeezed(expected) == squeezed(answer):
         return True
-    if letter := chosen(expected):
-        return letter == chosen(answer)
-    if number := quantity(expected):
-        return same_number(number, unnamed(answer))
-    for compared in (same_time(expected, answer), same_ratio(expected, unnamed(answer))):
-        if compared is not None:
-            return compared
+    if letter := choice(expected):
+        return same_choice(letter, choice(answer), depth)
+    if (agree := same_time(expected, answer)) is not None:
+        return agree
+    if (lettered := choice(answer)) and lettered.text:
+        answer = lettered.text  # of (D) 204 the value that is asked
     if "=" in expected:
-        return same_equation(expected, answer, depth + 1)
-    if parts := group(expected):
-        return same_parts(parts, group(unnamed(answer)), lambda one, other: same(one, other, depth + 1))
-    return same_expression(expected, unnamed(answer)) or same_words(expected, answer)
+        return same_equation(expected, answer, depth)
+    wanted, value = unnamed(expected), unnamed(answer)
+    if squeezed(wanted) == squeezed(value):
+        return True
+    if number := quantity(wanted):
+        return same_number(number, value) or ("," in wanted and same_group(wanted, value, depth))
+    if parts := ratio(wanted):
+        return (other := ratio(value) or terms(value)) is not None and same_ratio(parts, other)
+    if group(wanted):
+        names = [found[0] for text in (expected, answer) if (found := interval(text))]
+        if len(names) == 2 and not same_name(*names):
+            return False
+        return same_group(wanted, value, depth, ranges=(wanted, value) != (expected, answer))
+    return same_expression(wanted, value) or same_words(wanted, answer)
 
 
-def chosen(text: str) -> str | None:
-    """The letter of a multiple choice, alone or with its text, if there is but one."""
-    found = CHOICE.fullmatch(text)
-    if found is None:
-        return None
-    if rest := found[4].strip(' "'):
-        parted = found[1] or found[3].strip('"')
-        return None if not parted or OTHER_CHOICE.search(rest) else str(found[1] or found[2]).upper()
-    return str(found[1] or found[2]).upper()
+def same_choice(expected: Choice, answer: Choice | None, depth: int) -> bool:
+    """Whether it is the same letter, and where both name the text of the choice, the same text."""
+    if answer is None or expected.letter != answer.letter:
+        return False
+    return not expected.text or not answer.text or same(expected.text, answer.text, depth + 1)
 
 
 def unnamed(text: str) -> str:
@@ -108,7 +128,7 @@ def unnamed(text: str) -> str:
     is said to be equal is.
     """
     (name, *sides), signs = relation(text)
-    if not sides or {*signs} - {"=", "\\in", "\\approx"} or not is_name(name):
+    if not sides or {*signs} - {"=", "\\in", "\\approx", "\\equiv"} or not is_name(name):
         return text
     if len(sides) > 1:
         first, *others = [expression(side) for side in sides]
@@ -117,83 +137,65 @@ def unnamed(text: str) -> str:
     return sides[-1]
 
 
+def same_name(one: str, other: str) -> bool:
+    """Whether two names are the same, f(x) and f too."""
+    return re.sub(r"\(.*\)", "", squeezed(one)) == re.sub(r"\(.*\)", "", squeezed(other)) != ""
+
+
 def same_number(expected: Quantity, answer: str) -> bool:
-    """Of a number only a number is the same, or of a fraction a ratio."""
-    ratio = RATIO.fullmatch(answer)
-    if ratio and not ratio[3] and expected.value.denominator > 1:
-        answer = f"{ratio[1]}/{ratio[2]}"
+    """Of a number only a number is the same, or of a fraction a ratio, or the number as the remainder that it is."""
+    if (found := REMAINDER.fullmatch(answer)) and (rest := quantity(found[1])) and 0 <= rest.value < int(found[2]):
+        answer = found[1]
+    if expected.value.denominator > 1 and (parts := ratio(answer)) and len(parts) == 2:
+        answer = "{}/{}".format(*parts)
     other = quantity(answer)
     return other is not None and quantities.equal(expected, other)
 
 
-def same_time(expected: str, answer: str) -> bool | None:
-    """Whether two times of the day agree; None where the gold answer is none."""
-    one, other = (TIME.fullmatch(text) for text in (expected, answer))
-    if not one or not (one[2] or one[4]):
+def terms(text: str) -> list[Fraction] | None:
+    """The terms of a fraction in lowest terms."""
+    found = quantity(text)
+    if found is None or found.unit or not found.in_lowest_terms or not found.value:
         return None
-    if not other or not (other[2] or other[4]) or (other[4] and int(other[1]) > 12):
+    return [Fraction(found.value.numerator), Fraction(found.value.denominator)]
+
+
+def same_group(expected: str, answer: str, depth: int, ranges: bool = False) -> bool:
+    r"""Whether two answers of several parts are the same; of `x \in [1, 2]`, a range, no list of its ends is."""
+    one, other = group(expected), group(answer)
+    if one is None or other is None:
         return False
-    return since_midnight(one, one[4] or other[4]) == since_midnight(other, other[4] or one[4])
-
-
-def since_midnight(time: re.Match[str], half: str | None) -> tuple[int, int, int]:
-    """Hours, minutes and seconds; of up to twelve hours in the half of the day that is named, `a` or `p`."""
-    hours, minutes, seconds = (int(part or 0) for part in time.group(1, 2, 3))
-    if half and hours <= 12:
-        hours = hours % 12 + 12 * (half.lower() == "p")
-    return hours, minutes, seconds
-
-
-def same_ratio(expected: str, answer: str) -> bool | None:
-    """Whether an answer is a ratio in lowest terms, or its fraction; None where the gold answer is no ratio."""
-    if (wanted := RATIO.fullmatch(expected)) is None:
-        return None
-    one = [Fraction(part) for part in wanted.groups() if part]
-    if given := RATIO.fullmatch(answer):
-        other = [Fraction(part) for part in given.groups() if part]
-        lowest = math.gcd(*(part.numerator for part in other)) == 1 and all(part.denominator == 1 for part in other)
-        crossed = all(a * other[0] == b * one[0] for a, b in zip(one, other, strict=False))
-        return len(one) == len(other) and lowest and crossed
-    number = quantity(answer)
-    return bool(number and number.lowest and len(one) == 2 and one[0] == number.value * one[1])
+    if ranges and {one.kind, other.kind} & {"", "and", "or"} and {one.kind, other.kind} & {"()", "[]"}:
+        return False
+    return same_parts(one, other, lambda part, given: same(part, given, depth + 1))
 
 
 def same_equation(expected: str, answer: str, depth: int) -> bool:
     """Of `x = 5` and `y = 2x + 1` also what stands at the right, alone or under the same name; of an equation with a
     formula another that has the same solutions, too; several in any order.
     """
-    if (several := group(expected)) and "=" not in several.kind:
-        given = group(answer)
-        if "=" not in answer and given and len({relation(part).sides[0] for part in several.parts}) > 1:
+    if several := group(expected):
+        answer = unnamed(answer) if answer.startswith("(") else answer  # (x, y) = (1, 2)
+        if "=" not in answer and len({relation(part).sides[0] for part in several.parts}) > 1:
             several = Group("()", several.parts)  # x = 1, y = 2 as (1, 2)
-        return same_parts(several, given, lambda one, other: same(one, other, depth))
+        return same_parts(several, group(answer), lambda part, given: same(part, given, depth + 1))
     sides, signs = relation(expected)
     answer_sides, answer_signs = relation(answer)
     if signs != ["="] or {*answer_signs} - {"=", "\\approx"}:
         return False
     named = is_name(sides[0])
-    if not answer_signs or (named and squeezed(answer_sides[0]) == squeezed(sides[0])):
-        return named and same(sides[1], unnamed(answer), depth)
-    if named and quantity(sides[1]):
-        return False
+    if not answer_signs or (named and same_name(sides[0], answer_sides[0])):
+        return named and same(sides[1], unnamed(answer), depth + 1)
     read = [one for side in (*sides, *answer_sides) if (one := expression(side))]
-    return len(read) == len(sides) + len(answer_sides) == 4 and proportional(*read)
+    solved = named and (quantity(sides[1]) or (len(read) > 1 and not read[1].letters))
+    return not solved and len(read) == len(sides) + len(answer_sides) == 4 and proportional(*read)
 
 
 def same_expression(expected: str, answer: str) -> bool:
     """Whether two expressions are equal, their units agree where both name one, and the answer is worked out."""
-    parted = [
-        found.group(1, 2) if (found := WITH_UNIT.fullmatch(text)) and not TRIGONOMETRIC.search(found[1]) else (text, "")
-        for text in (expected, answer)
-    ]
+    parted = [found.group(1, 2) if (found := WITH_UNIT.fullmatch(text)) else (text, "") for text in (expected, answer)]
     one, other = (expression(text) for text, _ in parted)
     units = [quantities.unit(f" {unit}") for _, unit in parted]
     if one is None or other is None or None in units or not quantities.same_unit(*map(str, units)):
         return False
-    return equal(one, other) and not leaves_more(other, one)
-
-
-def same_words(expected: str, answer: str) -> bool:
-    """Whether two texts are the same words: how they are set, and in which case, matters in mathematics alone."""
-    one, other = squeezed(expected), squeezed(answer)
-    return bool(WORD.fullmatch(one)) and "\\" not in one and one.casefold() == other.casefold()
+    return equal(one, other) and not less_simplified(other, one)

@@ -43,35 +43,53 @@ WORDED = re.compile(
 
 # A unit's usual names; of one that is not here the plural counts as the singular.
 NAMES = {
-    "%": "percent pct", "degree": r"^\circ deg", "$": "dollar usd", "€": "euro eur", "¥": "yen jpy",
-    "¢": "cent", "₹": "rupee inr", "m": "meter metre", "cm": "centimeter centimetre", "mm": "millimeter millimetre",
-    "km": "kilometer kilometre", "in": "inch inches", "ft": "foot feet", "yd": "yard", "mi": "mile", "g": "gram",
-    "kg": "kilogram kilo kgs", "mg": "milligram", "lb": "pound lbs £ gbp", "oz": "ounce", "l": "liter litre L",
+    "%": "percent pct", "degree": r"^\circ deg", "$": "dollar usd", "€": "euro eur", "¥": "yen jpy", "¢": "cent",
+    "₹": "rupee inr", "m": "meter metre", "cm": "centimeter centimetre", "mm": "millimeter millimetre",
+    "km": "kilometer kilometre Km", "in": "inch inches", "ft": "foot feet", "yd": "yard", "mi": "mile", "g": "gram",
+    "kg": "kilogram kilo kgs Kg", "mg": "milligram", "oz": "ounce", "l": "liter litre L", "gal": "gallon",
+    "lb": "pound lbs £ gbp",  # of which a pound may be either
     "ml": "milliliter millilitre mL", "s": "second sec secs", "min": "minute mins", "h": "hour hr hrs", "N": "newton",
-    "J": "joule", "W": "watt", "V": "volt", "A": "ampere amp", "Hz": "hertz", "K": "kelvin", "Pa": "pascal",
-    "mi/h": "mph", "km/h": "kph kmh", "person": "people", "child": "children",
-    "man": "men", "woman": "women", "mol": "mole", "rad": "radian", "gal": "gallon", "kW": "kilowatt",
+    "J": "joule", "W": "watt", "kW": "kilowatt", "V": "volt", "A": "ampere amp", "Hz": "hertz", "K": "kelvin",
+    "Pa": "pascal", "Ω": "ohm", "Å": "angstrom", "T": "tesla", "C": "celsius", "F": "fahrenheit", "mol": "mole",
+    "rad": "radian", "mi/h": "mph", "km/h": "kph kmh", "person": "people", "child": "children", "man": "men",
+    "woman": "women",
 }  # fmt: skip
 UNITS = {name: unit for unit, names in NAMES.items() for name in (unit, *names.split())}
+# What may follow a number and is no unit of it: words of a sentence, and what makes another number of it.
 NO_UNITS = {*SCALES, *WORDS} | {
     word
     for words in (
-        "a all an and answer apart approximately are as base be because below between but by choose correct cos crore",
-        "cubed decimal divided e else equals even factorial false from given gross half halves he hence her his",
-        "hundreds i if incorrect instead is it lakh left less ln log maybe mega milli minus mod modulo more my myriad",
-        "negative neither never no none nor not of off only option or otherwise over perhaps pi plus point power",
-        "quarter quarters remainder right root same score she sin so sqrt squared subtract tan tens than that the",
-        "them then therefore third thirds thousands times to too true unless until versus was we were when where",
-        "which with wrong x y yes you",
+        "about above almost and answer apart are around as at be because below between but by choose cos crore cubed",
+        "divided e else equals even factorial false from given half halves hence if incorrect instead is it lakh",
+        "least less ln log maximum maybe mega milli minimum minus mod modulo most myriad nearly negative neither",
+        "never no none nor not off only option or otherwise over perhaps pi plus point power quarter quarters",
+        "remainder right root sin so sqrt squared subtract tan tens than that then therefore third thirds to too true",
+        "twice unknown unless until versus was were when where which with wrong x y yes",
     )
     for word in words.split()
 }
+ADDED = {"left", "more", "total", "altogether", "remaining", "each", "time"}  # to an amount, and no part of its unit
+TIDIED = [
+    (re.compile('"'), " "),
+    (re.compile(r"\^ ?\{ ?(-?\d) ?\}"), r"^\1"),
+    (re.compile(r" +(?=\^-?\d)"), ""),
+    (re.compile("per cent"), "percent"),
+    (re.compile(r"\( *([A-Za-z %^\d]+?) *\)"), r"\1"),
+    (re.compile(r"([A-Za-z]+) squared"), r"\1^2"),
+    (re.compile(r"([A-Za-z]+) cubed"), r"\1^3"),
+    (re.compile(r" *\\cdot *"), "-"),
+    (re.compile(r" an? (?=(?:day|hour|week|month|year|minute|second)\b)|(?<=\S) per "), "/"),
+    (re.compile(r" */ *"), "/"),
+    (re.compile(r"\\Omega"), "Ω"),
+]
 PLURALS = {"ies": "y", "ses": "s", "xes": "x", "ches": "ch", "shes": "sh", "s": ""}
 POWERS = {"square": "^2", "sq": "^2", "cubic": "^3", "cu": "^3"}
-ORDINAL = re.compile(
+CHANGED = re.compile(  # five tenths, doubled, roughly
     r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|[a-z]+teen|[a-z]+tie|hundred|[a-z]*thousand|[a-z]+illion)ths?"
+    r"|[a-z]+(?:ed|ly|fold)|doubles?|triples?|halves?|mil|bn|tn"
 )
-UNIT = re.compile(r"[A-Za-z]+(?:-[A-Za-z]+)*(?:\^-?\d)?(?:/[A-Za-z]+(?:\^-?\d)?)?|[$€£¥₹¢%]|\^\\circ")
+UNIT = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*(?:\^-?\d)?(?:/[^\W\d_]+(?:\^-?\d)?)?|[$€£¥₹¢%](?:/[A-Za-z]+)?|\^\\circ")
+GLUED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")  # words of scripts that set no spaces
 
 
 @dataclass(frozen=True)
@@ -82,7 +100,7 @@ class Quantity:
 
     value: Fraction
     unit: str = ""
-    lowest: bool = True
+    in_lowest_terms: bool = True
     repeats: bool = False
     dots: bool = False
 
@@ -91,7 +109,7 @@ def equal(gold: Quantity, answer: Quantity) -> bool:
     """Whether an answer is the number that is wanted. A unit that only one of them names is no mistake; a percent sign
     of the gold answer admits both readings, one of the answer alone means a share where the gold is at most 1.
     """
-    if not answer.lowest or (answer.dots and not gold.repeats) or not same_unit(gold.unit, answer.unit):
+    if not answer.in_lowest_terms or (answer.dots and not gold.repeats) or not same_unit(gold.unit, answer.unit):
         return False
     values = {gold.value, gold.value / 100} if gold.unit == "%" != answer.unit else {gold.value}
     share = answer.unit == "%" != gold.unit and abs(gold.value) <= 1
@@ -108,7 +126,7 @@ def quantity(text: str) -> Quantity | None:
     r"""The quantity that a text in plain notation is, and nothing else.
 
     >>> quantity("$1,072"), quantity("47 + 85")
-    (Quantity(value=Fraction(1072, 1), unit='$', lowest=True, repeats=False, dots=False), None)
+    (Quantity(value=Fraction(1072, 1), unit='$', in_lowest_terms=True, repeats=False, dots=False), None)
     """
     start = SIGN.match(text)
     if start is None or (start[1] and start[2]):
@@ -116,11 +134,16 @@ def quantity(text: str) -> Quantity | None:
     money, rest = start[0].strip(" +-"), text[start.end() :]
     for number, after in beginnings(rest):
         scale = SCALE.match(rest, after)
-        factor = SCALES[scale[1].lower()] if scale and number.lowest else 1
-        named = unit(rest[scale.end() if scale else after :])
-        if named is not None and (not money or named in ("", UNITS[money])):
-            value = number.value * factor * (-1 if "-" in start[0] else 1)
-            return replace(number, value=value, unit=named or UNITS.get(money, ""))
+        factor = SCALES[scale[1].lower()] if scale and number.in_lowest_terms else 1
+        named = unit(" " * bool(money) + rest[scale.end() if scale else after :])
+        if named is not None:
+            negative = "-" in start[0]
+            return replace(
+                number,
+                value=number.value * factor * (-1 if negative else 1),
+                unit=UNITS[money] if money else named,
+                in_lowest_terms=number.in_lowest_terms and not (negative and number.value < 0),
+            )
     return None
 
 
@@ -129,13 +152,13 @@ def beginnings(text: str) -> Iterator[tuple[Quantity, int]]:
     for kind, pattern in WRITTEN.items():
         if found := pattern.match(text):
             groups = [re.sub("[ ,']", "", group) for group in found.groups() if group is not None]
-            if number := value(kind, groups):
+            if number := from_groups(kind, groups):
                 yield number, found.end()
     if words := WORDED.match(text):
         yield in_words(words[1] or words[3], words[2]), words.end()
 
 
-def value(kind: str, groups: list[str]) -> Quantity | None:
+def from_groups(kind: str, groups: list[str]) -> Quantity | None:
     """The number that a writing's parts make, if they make one."""
     match kind, groups:
         case "mixed", [whole, above, below]:
@@ -150,7 +173,7 @@ def value(kind: str, groups: list[str]) -> Quantity | None:
         case "dots", [whole, once]:
             lengths = range(1, len(once) // 2 + 1)
             guessed = [once[-n:] for n in lengths if once.endswith(once[-n:] * 2)]
-            number = value("repeating", [whole, once, guessed[0]]) if guessed else None
+            number = from_groups("repeating", [whole, once, guessed[0]]) if guessed else None
             return replace(number, dots=True) if number else None
         case "scientific" | "exponential", [*mantissa, power]:
             return Quantity(Fraction(mantissa[0] if mantissa else 1) * Fraction(10) ** int(power))
@@ -161,9 +184,12 @@ def value(kind: str, groups: list[str]) -> Quantity | None:
 
 def fraction(above: str, below: str) -> Quantity | None:
     """A fraction of whole numbers; a whole number in disguise has not its lowest terms."""
-    if not int(below):
+    one, other = int(above), int(below)
+    if not other:
         return None
-    return Quantity(Fraction(int(above), int(below)), lowest=math.gcd(int(above), int(below)) == 1 < abs(int(below)))
+    return Quantity(
+        Fraction(one, other), in_lowest_terms=math.gcd(one, other) == 1 < abs(other) and max(one, other) > 0
+    )
 
 
 def in_words(word: str, ones: str | None) -> Quantity:
@@ -177,20 +203,23 @@ def unit(text: str) -> str | None:
     >>> unit(' "square meters"'), unit(" apples"), unit("cm^2"), unit("x"), unit(" or 133")
     ('m^2', 'apple', 'cm^2', None, None)
     """
-    apart, upright = text.startswith((" ", '"')), '"' in text
-    text = re.sub(r"\^ ?\{ ?(-?\d) ?\}", r"^\1", text.replace('"', " ")).replace("per cent", "percent").strip(" .")
-    text = re.sub(r"\( ?([A-Za-z %]+) ?\)", r"\1", text)
-    text = re.sub(r"(?<=[A-Za-z]) ?(?: per |/) ?", "/", re.sub(r" an? (?=hour\b)", "/", text))
+    apart, upright = text.startswith((" ", '"', "^")), '"' in text
+    for pattern, by in TIDIED:
+        text = pattern.sub(by, text)
     words: list[str] = []
     power = ""
-    for word in re.sub(r"(?<=\w) +(?=\^-?\d)", "", text).split():
+    for word in text.strip(" ./").split():
+        if word in ("of", "a", "an", "the"):
+            continue
         if word.lower() in POWERS:
             power = POWERS[word.lower()]
-        elif is_unit(word, apart, upright):
-            words.append(unit_name(word, power))
+        elif is_unit(word.removesuffix("."), apart, upright):
+            words.append(unit_name(word.removesuffix("."), power))
             power = ""
         else:
             return None
+    while words and words[-1] in ADDED:
+        words.pop()
     return " ".join(words) if len(words) <= 4 and not power else None
 
 
@@ -199,11 +228,15 @@ def is_unit(word: str, apart: bool, upright: bool) -> bool:
     set apart, an unknown word only if it is, and two letters of that kind only upright.
     """
     parts = re.split("[-/]", word.lower())
-    if not UNIT.fullmatch(word) or any(part in NO_UNITS or ORDINAL.fullmatch(part) for part in parts):
+    if not UNIT.fullmatch(word) or any(
+        {part, part.removesuffix("s")} & NO_UNITS or CHANGED.fullmatch(part) for part in parts
+    ):
         return False
-    letters = re.match("[A-Za-z]*", word)[0]  # type: ignore[index]
+    letters = re.match(r"[^\W\d_]*", word)[0]  # type: ignore[index]
     known = letters in UNITS or unit_name(letters, "") in NAMES
-    return not letters or (apart and len(letters) > 2 - upright) or (known and (apart or len(letters) > 1))
+    if not letters or GLUED.fullmatch(letters):
+        return True
+    return (apart and len(letters) > 2 - upright) or (known and (apart or len(letters) > 1))
 
 
 def unit_name(word: str, power: str) -> str:

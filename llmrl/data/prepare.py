@@ -53,10 +53,11 @@ class Sieve:
                 shaped = rows.shape(self.name, row, self.part.columns)
                 digest = hashlib.blake2b(json.dumps(shaped).encode(), digest_size=8).digest()
                 if self.name == "prompts":  # after the digest: a row does not differ from another in these alone
-                    found, left_out = rows.further(row, self.part.columns)
-                    shaped["extra"] = rows.as_map(found)
-                    self.found |= dict.fromkeys(found)
+                    extra, left_out = rows.extra_of(row, self.part.columns)
                     self.left_out |= left_out
+                    # Rows before the first that cannot say a column keep it: `extra_columns` says what is handed on.
+                    shaped["extra"] = rows.as_map({name: extra[name] for name in extra if name not in self.left_out})
+                    self.found |= dict.fromkeys(extra)
                 number = int.from_bytes(digest, signed=True)
                 if not self.seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (number,)).rowcount:
                     raise rows.DefectiveError("duplicate")
@@ -69,8 +70,8 @@ class Sieve:
                 yield shaped
 
     @property
-    def further(self) -> list[str]:
-        """The further columns that rewards are given."""
+    def extra_columns(self) -> list[str]:
+        """The names of the further columns that rewards are given."""
         return [column for column in self.found if column not in self.left_out]
 
     def report(self) -> dict[str, Any]:
@@ -85,9 +86,9 @@ class Sieve:
         named = {"source": self.part.source, "revision": self.part.revision, "subset": self.part.subset}
         kept = self.read - self.dropped.total()
         counts = {"read": self.read, "kept": kept, "dropped": dict(sorted(self.dropped.items()))}
-        further = {"further_columns": self.further, "left_out": self.left_out} if self.name == "prompts" else {}
+        extra = {"extra_columns": self.extra_columns, "left_out": self.left_out} if self.name == "prompts" else {}
         files = {name: sha256(path) for name, path in self.files.items()}
-        return named | {"files": files, "rows": counts} | further
+        return named | {"files": files, "rows": counts} | extra
 
 
 def interleaved(weights: dict[Iterator[Any], float], whole: bool) -> Iterator[Any]:
@@ -146,12 +147,12 @@ def prepare(name: str, data: Data, out: Path) -> str:
             if len(waiting[side]) == CHUNK:
                 files[side].write_table(pa.Table.from_pylist(waiting[side], schema=schema))
                 waiting[side].clear()
-        further = list(dict.fromkeys(column for sieve in sieves for column in sieve.further))
+        extra_columns = list(dict.fromkeys(column for sieve in sieves for column in sieve.extra_columns))
         for side, rest in waiting.items():
             if rest:
                 files[side].write_table(pa.Table.from_pylist(rest, schema=schema))
-            if further:
-                files[side].add_key_value_metadata({"further": json.dumps(further)})
+            if extra_columns:
+                files[side].add_key_value_metadata({"extra_columns": json.dumps(extra_columns)})
     read = counts["read"] = sum(sieve.read for sieve in sieves)
     report = {"sources": [sieve.report() for sieve in sieves], "rows": counts}
     for side in SIDES:
@@ -165,8 +166,8 @@ def prepare(name: str, data: Data, out: Path) -> str:
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(dropped.items())) or "none"
     kept = f"{counts['train']:,} rows to train on, {counts['eval']:,} held out"
     said = f"{kept}, of {read:,} read; dropped: {reasons}"
-    if further:
-        said += f"; for rewards also: {', '.join(further)}"
+    if extra_columns:
+        said += f"; for rewards also: {', '.join(extra_columns)}"
     if left_out := {f"{column} ({reason})": None for sieve in sieves for column, reason in sieve.left_out.items()}:
         said += f"; not handed on to them: {', '.join(left_out)}"
     return said

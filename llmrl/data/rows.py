@@ -181,7 +181,7 @@ def shape(name: str, row: Row, columns: dict[str, str]) -> Row:
     return SHAPES[name](row)
 
 
-def further(row: Row, columns: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+def extra_of(row: Row, columns: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """A prompt's further columns, each as JSON, and why others are not handed on. Raises DefectiveError."""
     found, left_out = {}, {}
     used = {columns.get(ours, ours) for ours in ("prompt", "solution")}

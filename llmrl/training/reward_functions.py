@@ -9,7 +9,7 @@ import json
 import math
 import numbers
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from llmrl.errors import InputError
 Reward = Callable[..., Any]
 
 
-def checked(function: Reward, **also: Any) -> Reward:
+def checked(function: Reward, extra_columns: Sequence[str], **also: Any) -> Reward:
     """A reward that stops the stage where it raises, or does not give one finite number, or None, a completion.
 
-    It is given `also` as it stands, beside what TRL gives and the further columns of the data.
+    It is given `also` as it stands, beside what TRL gives and the further columns of the data, `extra_columns`.
     """
 
     def called(**given: Any) -> Any:
@@ -29,7 +29,7 @@ def checked(function: Reward, **also: Any) -> Reward:
 
     @functools.wraps(function)  # TRL calls its figures by the name
     def judge(**given: Any) -> list[float | None]:
-        given |= columns(given.pop("extra", []), given.pop("further", []))
+        given |= columns(given.pop("extra", [None] * len(given["completions"])), extra_columns)
         place = f"grpo: step {given['trainer_state'].global_step + 1}: the reward {function.__name__}"
         try:
             scores = called(**given)
@@ -53,16 +53,15 @@ def checked(function: Reward, **also: Any) -> Reward:
     return judge
 
 
-def columns(extra: list[str | None], further: list[str]) -> dict[str, list[Any]]:
-    """The further columns of rows by name, None where a row has none, though all of these be without: by the maps that
-    `extra` has of each, and the names of all, which stand in `further` once a row.
+def columns(extra: list[str | None], extra_columns: Sequence[str]) -> dict[str, list[Any]]:
+    """The columns of these names and no others, of the maps that `extra` has of the rows; None where a row has none,
+    though all of these be without.
 
-    >>> columns(['{"task": "sum"}', None], 2 * ['["task", "tests"]'])
+    >>> columns(['{"task": "sum", "id": 7}', None], ["task", "tests"])
     {'task': ['sum', None], 'tests': [None, None]}
     """
     maps = [json.loads(text) if text else {} for text in extra]
-    names = dict.fromkeys([*json.loads(further[0] if further else "[]"), *(name for one in maps for name in one)])
-    return {name: [one.get(name) for one in maps] for name in names}
+    return {name: [one.get(name) for one in maps] for name in extra_columns}
 
 
 def raises(function: Reward, given: dict[str, Any], row: int) -> bool:

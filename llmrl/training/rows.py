@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,20 +67,32 @@ def short_enough(settings: Settings, tokenizer: PreTrainedTokenizerBase, side: s
 
 
 def read(path: Path) -> Dataset:
-    """The rows of a parquet file, in memory. Raises InputError where it cannot be read.
-
-    Rewards are given each further column that any row has, be it one of the other side. So every row has their names
-    beside its own (`extra`), as a list in JSON, `further`.
-    """
+    """The rows of a parquet file, in memory. Raises InputError where it cannot be read."""
     from datasets import Dataset
 
     try:
-        table = pq.read_table(path)
-        if further := (pq.read_metadata(path).metadata or {}).get(b"further"):
-            table = table.append_column("further", pa.repeat(further.decode(), len(table)))
-        return Dataset(table)
+        return Dataset(pq.read_table(path))
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} cannot be read: {error}. `dvc repro` makes it anew.") from None
+        raise unreadable(path, error) from None
+
+
+def extra_columns() -> list[str]:
+    """The names of the further columns of data/prompts that rewards are given, be they of held-out rows alone. None
+    where nothing is prepared. Raises InputError where it cannot be read.
+    """
+    path = Path("data", "prompts", "train.parquet")
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except FileNotFoundError:
+        return []
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(path, error) from None
+    found: list[str] = json.loads(metadata.get(b"extra_columns", "[]"))
+    return found
+
+
+def unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path} cannot be read: {error}. `dvc repro` makes it anew.")
 
 
 def lengths(rows: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase) -> list[int]:

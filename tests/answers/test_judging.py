@@ -118,17 +118,93 @@ WRONG = {
 }
 
 
+AS_IN_DATA_SETS = {  # gold answers as data sets have them, and what models answer
+    r"9.8 \mathrm{~m} / \mathrm{s}^{2}": ["9.8", r"9.8 \text{ m/s}^2", "9.8 m/s²"],
+    "60": [
+        r"\$60 \text{ per day}",
+        r"60 \text{ apples left}",
+        r"\$60/day",
+        "60 bags of apples",
+        r"60 \text{ more}",
+        "60元",
+    ],
+    "72": [r"\text{Answer: } 72", r"\color{blue}{72}", r"\Large 72", r"\therefore 72", r"\boxed{72}", "f(2) = 72"],
+    "204": [r"204 \pmod{1000}", r"\mathbf{(D)}\ 204", "D) 204", "f^{-1}(2) = 204"],
+    r"25^\circ \text{C}": ["25°C", r"25 \text{ degrees Celsius}"],
+    r"\frac{14}{3}": [r"\frac{14}{3} \approx 4.67", r"x = \frac{14}{3} \approx 4.667", r"4\tfrac23", r"14\over 3"],
+    "4.67": [r"\frac{14}{3} \approx 4.67"],
+    r"x \in [-2,7]": ["[-2,7]", r"-2 \le x \le 7", r"\{x \mid -2 \le x \le 7\}"],
+    r"\{x \mid x > 2\}": ["x>2", r"(2,\infty)", r"\{x: x > 2\}"],
+    r"\mathbb{R}": [r"(-\infty,\infty)", "ℝ", r"\text{all real numbers}", r"x \in \mathbb R"],
+    r"\mathbb{Z}": [r"\mathbb Z", "ℤ"],
+    r"n \cdot 2^{n-1}": ["n2^{n-1}", "2^{n-1}n"],
+    r"x \equiv 7 \pmod{12}": [r"x\equiv7\pmod{12}", r"7 \pmod{12}", r"x \equiv 7 \bmod 12"],
+    r"\binom{n}{k}": [r"{n \choose k}", r"\dbinom nk", r"\frac{n!}{k!(n-k)!}"],
+    "(n-1)!": [r"\frac{n!}{n}"],
+    r"k\pi": [r"k\pi, k \in \mathbb{Z}", r"k \pi \text{ for all integers } k"],
+    r"(3,\pi)": [r"(r,\theta)=(3,\pi)"],
+    "x = 3, y = 4": ["(x,y)=(3,4)", r"\begin{cases} x = 3 \\ y = 4 \end{cases}", "(3,4)"],
+    r"\text{no solution}": [r"\text{No solutions}", "There is no solution."],
+    "ellipse": ["an ellipse", "Ellipse"],
+    r"\text{H}_2\text{O}": ["H_2O", "H₂O"],
+    "1:20": ["1 to 20", r"\frac{1}{20}"],
+    r"\sqrt{ab}": [r"\sqrt a \sqrt b"],
+    "Yes": ["Yes, it converges"],
+    r"\begin{pmatrix}1\\2\end{pmatrix}": [
+        r"\begin{bmatrix}1\\[4pt]2\end{bmatrix}",
+        r"\mathbf{v} = \begin{pmatrix}1\\2\end{pmatrix}",
+    ],
+}
+FOOLED = {  # what a reader of the code found that it took for right
+    "A": ["(a) or (b)", "(A) or any other option"],
+    "(a) 5, (b) 7": ["(a) 6, (b) 7"],
+    "(A) 5, (B) 7": ["(A) 1, (B) 1"],
+    "a) 5": ["a) 6"],
+    "E. coli": ["E. faecalis"],
+    "a:b=2:3": ["a:b=3:2"],
+    "(a)(b+c)": ["(a)(b-c)"],
+    "-1, 4": [r"-1 \le x \le 4", r"x \in [-1,4]"],
+    r"x \in [-2,7]": ["-2, 7"],
+    "|x-3|": ["3-x"],
+    "|x+y|": ["|x|+|y|"],
+    r"\sqrt{x^2-6x+9}": ["3-x"],
+    r"\lfloor n/5 \rfloor": [r"\lfloor n/100\rfloor"],
+    r"\lfloor x \rfloor": [r"\lceil x\rceil-1"],
+    "10/24/2002": ["5/12/2002"],
+    "mW": ["MW"],
+    "ax+b": ["aX+B"],
+    "AaBb": ["AABB"],
+    "a > b": ["c > b"],
+    "x<5, y<3": ["y<5, x<3"],
+    "5": ["5 crores", "5 mil", "5 doubled", "5 tenfold", "5 possibly"],
+    "3:4": [r"0.75\%"],
+    "1/2": [r"-\frac{-1}{2}"],
+    r"2\pi": [r"\frac{3\pi}{1.5}", r"\frac{2\pi^2}{\pi}", r"\sqrt{4\pi^2}", r"\pi\div\frac12"],
+    r"2\sqrt3": [r"2\sqrt[4]{9}"],
+    r"x = \frac{\pi}{4}": [r"4x=\pi"],
+    r"\ln 2": [r"\ln 10-\ln 5"],
+    r"\frac{\pi}{4}": [r"\frac{\pi}{4}^\circ"],
+    "(1,2)": ["(y,x)=(1,2)"],
+    "P(A)": ["AP"],
+    "132": [r"\not=132", '"131 or" = 132', "132 mod 7"],
+    r"\pi x": [r"\pi x+10^{-400}"],
+    "x+1": [r"x+1+(\pi-3.14159265358979)^{30}"],
+    "Kelvin": ["\u212aelvin"],
+    "I": ["\u0131"],
+}
+
+
 def pairs(table: dict[str, list[str]]) -> list[tuple[str, str]]:
     return [(gold, answer) for gold, answers in table.items() for answer in answers]
 
 
-@pytest.mark.parametrize(("gold", "answer"), pairs(RIGHT))
+@pytest.mark.parametrize(("gold", "answer"), pairs(RIGHT) + pairs(AS_IN_DATA_SETS))
 def test_equal_answers_are_right(gold: str, answer: str) -> None:
     """An answer is right if it is the same number, mathematics or words, however it is written."""
     assert right(rf"So \boxed{{{answer}}}.", gold)
 
 
-@pytest.mark.parametrize(("gold", "answer"), pairs(WRONG))
+@pytest.mark.parametrize(("gold", "answer"), pairs(WRONG) + pairs(FOOLED))
 def test_other_answers_are_wrong(gold: str, answer: str) -> None:
     """An answer that differs, leaves something to reckon, or cannot be compared, is not right."""
     assert not right(rf"So \boxed{{{answer}}}.", gold)
@@ -186,7 +262,7 @@ from llmrl.answers.judging import right
 assert right(r"\\boxed{4}", "04") and right(r"\\boxed{(1, 2)}", "(1,2)") and not right(r"\\boxed{no}", "Yes")
 assert right(r"\\boxed{0.5}", "1/2") and right(r"\\boxed{x+1}", "1+x")
 assert not {"mpmath", "sympy", "torch"} & set(sys.modules)
-assert right(r"\\boxed{2*sqrt(2)}", r"2\\sqrt{2}")
+assert right(r"\\boxed{sqrt(2)*2}", r"2\\sqrt{2}")
 assert "mpmath" in sys.modules and "sympy" not in sys.modules
 """
     done = python("-c", code)

@@ -96,7 +96,7 @@ def test_own_columns_are_mapped(raw, change):
     assert {'{"id": 1}'} == {row["extra"] for row in train + held_out}
 
 
-def further(rows):
+def extra(rows):
     """The further columns of each row, by its prompt."""
     return {row["prompt"][0]["content"]: row["extra"] and json.loads(row["extra"]) for row in rows}
 
@@ -114,8 +114,8 @@ def test_further_columns_are_kept(raw, capsys, ending):
     for row in expected.values() if ending == "csv" else ():
         row |= {"tests": json.dumps(row["tests"]), "hint": str(row["hint"])}
     del expected[QUESTIONS[0]]["hint"]
-    assert expected == further(train + held_out)
-    assert ["task", "tests", "hint"] == report["sources"][0]["further_columns"]
+    assert expected == extra(train + held_out)
+    assert ["task", "tests", "hint"] == report["sources"][0]["extra_columns"]
     assert capsys.readouterr().out.endswith("dropped: none; for rewards also: task, tests, hint\n")
 
 
@@ -124,7 +124,7 @@ def test_an_id_makes_no_row_another(raw, change):
     change("data.max_defective", "0.5")
     save(raw / "prompts/a.jsonl", [{"prompt": QUESTIONS[id_ // 2], "id": id_} for id_ in range(120)])
     train, held_out, report = prepared("prompts")
-    assert {question: {"id": 2 * number} for number, question in enumerate(QUESTIONS)} == further(train + held_out)
+    assert {question: {"id": 2 * number} for number, question in enumerate(QUESTIONS)} == extra(train + held_out)
     assert {"duplicate": 60} == report["sources"][0]["rows"]["dropped"]
 
 
@@ -135,14 +135,14 @@ def test_sources_of_a_mixture_have_their_own_further_columns(raw, change, capsys
     )
     save(raw / "prompts/a.jsonl", [{"prompt": question, "tests": "1", "task": "sum"} for question in QUESTIONS])
     train, held_out, report = prepared("prompts")
-    found = further(train + held_out)
+    found = extra(train + held_out)
     assert {True: [{"task": "sum"}], False: [None]} == {
-        mine: [*{str(extra): extra for question, extra in found.items() if (question in QUESTIONS) == mine}.values()]
+        mine: [*{str(one): one for question, one in found.items() if (question in QUESTIONS) == mine}.values()]
         for mine in (True, False)
     }
-    assert [["task"], []] == [source["further_columns"] for source in report["sources"]]
+    assert [["task"], []] == [source["extra_columns"] for source in report["sources"]]
     for side in ("train", "eval"):
-        assert b'["task"]' == pq.read_metadata(f"data/prompts/{side}.parquet").metadata[b"further"]
+        assert b'["task"]' == pq.read_metadata(f"data/prompts/{side}.parquet").metadata[b"extra_columns"]
     assert "; for rewards also: task\n" in capsys.readouterr().out
 
 
@@ -157,11 +157,26 @@ def test_what_cannot_be_handed_on_is_said(raw, capsys):
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), raw / "prompts/a.parquet")
     train, held_out, report = prepared("prompts")
     assert {'{"day": "1970-01-01", "map": {"a": 1, "b": null}}'} == {row["extra"] for row in train + held_out}
-    assert ["day", "map"] == report["sources"][0]["further_columns"]
+    assert ["day", "map"] == report["sources"][0]["extra_columns"]
     reasons = {"image": "bytes are no JSON", "marks": "a reward is given something else by this name"}
     assert reasons == report["sources"][0]["left_out"]
     said = ", ".join(f"{column} ({reason})" for column, reason in sorted(reasons.items()))
     assert f"; for rewards also: day, map; not handed on to them: {said}\n" in capsys.readouterr().out
+
+
+def test_a_column_that_only_some_rows_can_say_is_not_handed_on(raw):
+    """The files' names are without it, and its rows, once one is read that cannot: an image, its bytes in some rows."""
+    images = [{"bytes": b"\x89" if n == 10 else None, "path": "a.png"} for n in range(len(QUESTIONS))]
+    rows = [{"prompt": question, "image": image, "id": 1} for question, image in zip(QUESTIONS, images, strict=True)]
+    save(raw / "prompts/a.parquet", rows)
+    train, held_out, report = prepared("prompts")
+    for side in ("train", "eval"):
+        assert b'["id"]' == pq.read_metadata(f"data/prompts/{side}.parquet").metadata[b"extra_columns"]
+    found = extra(train + held_out)
+    assert [{"id": 1}] * 50 == [found[question] for question in QUESTIONS[10:]]
+    assert (["id"], {"image": "bytes are no JSON"}) == tuple(
+        report["sources"][0][key] for key in ("extra_columns", "left_out")
+    )
 
 
 def test_half_a_character_in_a_further_column_is_a_defect(raw, change):
@@ -170,7 +185,7 @@ def test_half_a_character_in_a_further_column_is_a_defect(raw, change):
     rows = [{"prompt": question, "tests": ["\ud83d\ude00"]} for question in QUESTIONS]
     save(raw / "prompts/a.jsonl", [rows[0] | {"tests": ["\ud83d"]}, *rows])
     train, held_out, report = prepared("prompts")
-    assert {question: {"tests": ["😀"]} for question in QUESTIONS} == further(train + held_out)
+    assert {question: {"tests": ["😀"]} for question in QUESTIONS} == extra(train + held_out)
     assert {"half a Unicode character": 1} == report["sources"][0]["rows"]["dropped"]
 
 

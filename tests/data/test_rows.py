@@ -170,7 +170,7 @@ def test_no_row_breaks_the_shaping():
 
 def handed_on(row, columns=None):
     """The further columns of a row with a prompt, as a reward is given them, and what is left out."""
-    found, left_out = rows.further({"prompt": "2 + 2?"} | row, columns or {})
+    found, left_out = rows.extra_of({"prompt": "2 + 2?"} | row, columns or {})
     text = rows.as_map(found)
     return text and json.loads(text), left_out
 

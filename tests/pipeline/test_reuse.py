@@ -93,6 +93,14 @@ def test_another_judge(unchanged: Clone) -> None:
     assert (["sft", "dpo", "grpo"], ["grpo"]) == repro(unchanged)
 
 
+def test_other_marks(unchanged: Clone) -> None:
+    """Another mark of final answers trains GRPO, whose completions are judged by it; the others are measured."""
+    unchanged.params(answers={"marks": ["hash"]})
+
+    assert (["sft", "dpo", "grpo"], ["grpo"]) == repro(unchanged)
+    assert 0 == unchanged.figures("grpo")["answers"]["sampled"]
+
+
 def test_another_gold(unchanged: Clone) -> None:
     """What finds a solution's answer prepares the data anew; where their bytes stay, nothing follows but measuring, and
     GRPO trains, which accuracy rewards.

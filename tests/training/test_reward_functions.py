@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from small import made
 
@@ -35,7 +37,7 @@ def mine(scores):
 @pytest.mark.parametrize("scores", [[1, 0.5, None], [True, False, 1], (1.0, 2.0, 3.0)])
 def test_good_scores_pass(scores):
     """Numbers and None, as they are."""
-    assert list(scores) == checked(mine(scores))(**GIVEN)
+    assert list(scores) == checked(mine(scores), [])(**GIVEN)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_good_scores_pass(scores):
 def test_bad_scores_are_named(scores, said):
     """With the step, the reward, the row and the value."""
     with pytest.raises(InputError) as caught:
-        checked(mine(scores))(**GIVEN)
+        checked(mine(scores), [])(**GIVEN)
     assert str(caught.value).startswith("grpo: step 7: the reward reward ")
     assert said in str(caught.value)
 
@@ -64,27 +66,55 @@ def test_a_reward_that_raises_is_named():
         return [len(gold) for gold in solution]
 
     with pytest.raises(InputError) as caught:
-        checked(length)(**GIVEN)
+        checked(length, [])(**GIVEN)
     assert "grpo: step 7: the reward length raised TypeError: " in str(caught.value)
     assert "(test_reward_functions.py:" in str(caught.value)
     assert "in row 2 (prompt '2?', completion 'three')" in str(caught.value)
 
 
 def test_further_columns_and_settings_are_given_by_name():
-    """A column where any row has it, else as None for each; settings as they stand, be they as long as the batch."""
+    """A column as None for each where no row has it; settings as they stand, be they as long as the batch."""
     given = {}
 
     def reward(solution, task, tests, **rest):
         given.update(rest, solution=solution, task=task, tests=tests)
         return [0.0] * len(tests)
 
-    extra = ['{"task": "sum", "extra": [1, {"a": "é"}]}', None, '{"task": "code", "id": 7}']
-    checked(reward, marks=["a", "b", "c"])(**GIVEN, extra=extra, further=['["task", "tests"]'] * 3)
+    extra = ['{"task": "sum", "extra": [1, {"a": "é"}]}', None, '{"task": "code"}']
+    checked(reward, ["task", "tests", "extra"], marks=["a", "b", "c"])(**GIVEN, extra=extra)
 
-    assert GIVEN.keys() | {"task", "tests", "extra", "id", "marks"} == given.keys()
-    assert (["sum", None, "code"], [None] * 3, [None, None, 7]) == (given["task"], given["tests"], given["id"])
+    assert GIVEN.keys() | {"task", "tests", "extra", "marks"} == given.keys()
+    assert (["sum", None, "code"], [None] * 3) == (given["task"], given["tests"])
     assert [[1, {"a": "é"}], None, None] == given["extra"]
     assert ["a", "b", "c"] == given["marks"]
+
+
+@pytest.mark.parametrize("names", [["task", "id"], ["id", "task"], ["extra"], []])
+def test_a_reward_is_given_what_is_named_and_nothing_else(names):
+    """In that order, be more in the rows; and the column of them all, `extra`, only where there is one of that name."""
+    given = {}
+
+    def reward(**found):
+        given.update(found)
+        return [0.0] * 3
+
+    extra = ['{"image": {"path": "a.png"}, "id": 7, "extra": "b"}', '{"image": "c"}', None]
+    columns = {"task": [None] * 3, "id": [7, None, None], "extra": ["b", None, None]}
+    checked(reward, names)(**GIVEN, extra=extra)
+
+    assert [*(GIVEN | {name: columns[name] for name in names}).items()] == [*given.items()]
+
+
+def test_rows_without_extra_have_none_of_the_columns():
+    """A list of None each, of the batch's length."""
+    given = []
+
+    def reward(task, **_):
+        given.extend(task)
+        return [0.0] * 3
+
+    checked(reward, ["task"])(**GIVEN)
+    assert [None] * 3 == given
 
 
 def test_a_column_that_no_row_of_the_data_has_is_missing():
@@ -94,7 +124,7 @@ def test_a_column_that_no_row_of_the_data_has_is_missing():
         return [0.0] * len(test)
 
     with pytest.raises(InputError, match=r"reward raised TypeError: .*missing 1 required .* 'test'"):
-        checked(reward)(**GIVEN, extra=['{"tests": []}'] * 3, further=['["tests"]'] * 3)
+        checked(reward, ["tests"])(**GIVEN, extra=['{"tests": []}'] * 3)
 
 
 def test_the_row_whose_column_makes_a_reward_raise_is_named():
@@ -106,22 +136,28 @@ def test_the_row_whose_column_makes_a_reward_raise_is_named():
 
     extra = ['{"tests": []}', '{"tests": 1}', '{"tests": [1]}']
     with pytest.raises(InputError, match=r"TypeError: .*, in row 1 \(prompt '1\?', completion 'two'\)"):
-        checked(reward, marks=["a", "b", "c"])(**GIVEN, extra=extra)
+        checked(reward, ["tests"], marks=["a", "b", "c"])(**GIVEN, extra=extra)
 
 
 def test_prepared_columns_reach_a_reward_of_the_trainer(project, change, monkeypatch):
-    """From a file of one's own through TRL's trainer; and nothing else that a reward is given has a free name."""
+    """From files of one's own through TRL's trainer; and nothing else that a reward is given has a free name: not what
+    cannot be handed on, though some rows could say it.
+    """
     names = []
 
-    def mine(task, tests, **rest):
+    def mine(task, tests, extra, **rest):
+        assert all(one in (None, "of the data") for one in extra)
         names.extend(rest)
         return [len(one) if kind == "code" else None for kind, one in zip(task, tests, strict=True)]
 
     change("data.prompts.source", "raw")
     lines = [{"prompt": f"{number}?", "task": "sum"} for number in range(40)]
     # No held-out row has this one's columns.
-    lines += [{"prompt": "a" * 50, "task": "code", "tests": [[1, {"in": "2"}], None]}]
-    (project / "data/raw/prompts/a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lines += [{"prompt": "a" * 50, "task": "code", "tests": [[1, {"in": "2"}], None], "extra": "of the data"}]
+    (project / "data/raw/prompts/b.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    images = [{"bytes": bytes_, "path": "a.png"} for bytes_ in (None, b"\x89", None)]
+    table = pa.Table.from_pylist([{"prompt": f"{n}!", "image": image} for n, image in enumerate(images)])
+    pq.write_table(table, project / "data/raw/prompts/a.parquet")
     prepare.main("prompts")
     train, held_out = (rows.read(project / f"data/prompts/{side}.parquet") for side in ("train", "eval"))
     monkeypatch.setattr(rewards, "mine", mine, raising=False)

@@ -26,6 +26,7 @@ TASKS = [
     {"task": "holds", "tests": ["1", "2", "é"]},
     {"task": "unjudged", "tests": []},
 ]
+OURS = ("ends_marked", "soft_overlong_punishment")
 ROWS = [{"prompt": f"What is {number}?"} | TASKS[number % 3] for number in range(90)]
 
 
@@ -49,7 +50,11 @@ def test_each_task_is_judged_by_its_own_reward(tmp_path: Path) -> None:
     clone.params(
         data={"eval_share": 0.2, "prompts": {"source": "raw", "rows": None, "eval_rows": None}},
         reward={"max_steps": 1, "eval_strategy": "no"},
-        grpo={"init": "models/base", "max_steps": 6, "rewards": {"short": 1.0, "holds": 0.5}},
+        grpo={
+            "init": "models/base",
+            "max_steps": 6,
+            "rewards": {"short": 1.0, "holds": 0.5} | dict.fromkeys(OURS, 0.0),
+        },
     )
     said = clone.run("dvc", "repro", "grpo")
     files = (clone.runs()[-1]["folder"] / "completions").rglob("*.parquet")
@@ -61,8 +66,10 @@ def test_each_task_is_judged_by_its_own_reward(tmp_path: Path) -> None:
         scores = {name: None if one[name] != one[name] else one[name] for name in ("short", "holds")}
         assert expected(row, one["completion"][-1]["content"]) == scores
         assert row["task"] != "unjudged" or one["advantage"] == 0
+        assert one["ends_marked"] in (0, 1)
+        assert -1 <= one["soft_overlong_punishment"] <= 0
         found[row["task"]] += 1
 
     assert "; for rewards also: task, most, tests\n" in said
     assert all(found.values()), found
-    assert {"short", "holds", "reward"} <= clone.figures("grpo").keys()
+    assert {"short", "holds", *OURS, "reward"} <= clone.figures("grpo").keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -91,6 +92,28 @@ def test_a_truncated_file_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InputError, match=r"train.parquet cannot be read: .*`dvc repro`"):
         rows.read(path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "names"), [({}, []), ({"extra_columns": '["task", "\\u00e9"]', "other": "a"}, ["task", "é"])]
+)
+def test_the_data_says_what_rewards_are_given(write, metadata, names):
+    """All of its names, in order, whatever its rows have; none where it says none, or is not there."""
+    assert [] == rows.extra_columns()
+    write("grpo", "train", [ROWS["grpo"]])
+    table = pq.read_table("data/prompts/train.parquet")
+    pq.write_table(table.replace_schema_metadata(metadata), "data/prompts/train.parquet")
+    assert names == rows.extra_columns()
+    assert ["prompt", "solution", "extra"] == rows.read(Path("data/prompts/train.parquet")).column_names
+
+
+def test_names_that_cannot_be_read_are_named(write):
+    """As rows that cannot."""
+    write("grpo", "train", [ROWS["grpo"]])
+    path = Path("data/prompts/train.parquet")
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"train.parquet cannot be read: .*`dvc repro`"):
+        rows.extra_columns()
 
 
 @pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
