@@ -10,18 +10,19 @@ from typing import NamedTuple
 
 from llmrl.answers.notation import squeezed
 
-LETTER = re.compile(  # A   (A)   "A:" 12 apples   Option (A) 12 apples
-    r"""(?:"?(?:option|choice|answer):? )?"? ?(?:\( ?"?([A-J])"? ?\)|([A-J]))([.:)"]*)(?:[ "]+(.*))?""",
+LETTER = re.compile(  # A   (A)   "A:" 12 apples   Option (A) 12 apples   C - Paris
+    r"""(?:"?(?:option|choice|answer):? )?"? ?(?:[\[(] ?"?([A-J])"? ?[\])]|([A-J]))"""
+    r"""((?:[.:)"\]]|,(?= )| -(?= ))*)(?:[ "]+(.*))?""",
     re.IGNORECASE | re.ASCII,
 )
 OTHER_LETTER = re.compile(
-    r"(?i:\([A-J]\)|(?<![A-Za-z])[A-J]\)|^(?:or|and)\b)|(?<![A-Za-z\\])(?:[B-J](?![A-Za-z])|A[.:)])"
+    r"(?i:\([A-J]\)|(?<![A-Za-z])[A-J]\)|^(?:or|and)\b)|(?<![A-Za-z\\])(?:[B-HJ](?![A-Za-z])|[AI][.:)])"
 )
 TIME = re.compile(r'(\d{1,2})(?::([0-5]\d)(?::([0-5]\d))?)? ?"?(?:([ap])\.?m\.?)?"?', re.IGNORECASE | re.ASCII)
 RATIO = re.compile(r'(\d+(?:\.\d+)?)(?: ?: ?| "?to"? )(\d+(?:\.\d+)?)(?: ?: ?(\d+(?:\.\d+)?))?', re.ASCII)
 WORDS = re.compile(r"[^\W_]+(?:(?:[ ,;:/'-] ?|\. )[^\W_]+)*")
-VERDICT = re.compile(r"(yes|no|true|false)[,.:;] (.*)")
-DOUBT = re.compile(r"\b(?:yes|no|true|false|not|or|but|maybe)\b")
+VERDICT = re.compile(r"(?:(yes|true)|(no|false))(?:[,.:;]| -| (?=\()) ?(.*)")
+DOUBT = (re.compile(r"\b(?:no|false|not|or|but|maybe)\b"), re.compile(r"\b(?:yes|true|or|but|maybe)\b"))
 NOTHING = {  # of which there is none, in other words
     "no solutions": "no solution",
     "there is no solution": "no solution",
@@ -41,10 +42,15 @@ class Choice(NamedTuple):
 def choice(text: str) -> Choice | None:
     """The one choice that an answer names; None where it names none, or several."""
     found = LETTER.fullmatch(text)
-    beside = (found[4] or "").strip(' "') if found else ""
-    if found is None or OTHER_LETTER.search(beside) or (beside and not (found[1] or found[3].strip('"'))):
+    if found is None:
         return None
-    return Choice(str(found[1] or found[2]).upper(), beside)
+    letter, beside = str(found[1] or found[2]).upper(), (found[4] or "").strip(' "')
+    if "-" in found[3] and not beside[:1].isalpha():  # C - Paris, but C - 5
+        return None
+    others = [one[0] for one in OTHER_LETTER.finditer(beside) if one[0].strip("(.:)").upper() != letter]
+    if others or (beside and not (found[1] or found[3].strip('"') or beside[0] == "(")):
+        return None
+    return Choice(letter, beside)
 
 
 def same_time(expected: str, answer: str) -> bool | None:
@@ -84,14 +90,15 @@ def same_ratio(expected: list[Fraction], answer: list[Fraction]) -> bool:
 def same_words(expected: str, answer: str) -> bool:
     """Whether two texts are the same words, in whatever case; of a yes or no that has a reason the word before it."""
     one, other = plain_words(expected), plain_words(answer)
-    if one is not None and (reason := VERDICT.fullmatch(answer.strip(' "').lower())) and not DOUBT.search(reason[2]):
-        other = reason[1]
+    reason = VERDICT.fullmatch(answer.strip(' "').lower())
+    if reason and not DOUBT[bool(reason[2])].search(reason[3]) and not reason[3][:1].isdigit():
+        other = reason[1] or reason[2]
     return one is not None and one == other
 
 
 def plain_words(text: str) -> str | None:
     """Words in lower case, without an article; None where case may mean something: symbols, AaBb, mW."""
-    text = squeezed(text)
+    text = re.sub(r"(?<=\d)(?:st|nd|rd|th)\b", "", squeezed(text))  # July 4th
     parts = re.findall(r"[^\W\d_]+", text)
     natural = all(part in (part.lower(), part.upper(), part.capitalize()) for part in parts)
     worded = any(len(part) > 2 or part.lower() == "no" for part in parts)

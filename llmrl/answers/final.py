@@ -25,18 +25,21 @@ HASH = re.compile(r"(?<![#&\w])####(?!#)([^\n]*)")
 WORD = re.compile(r"[\s*_]*[^\W\d_]{2}")
 TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 # "The correct answer to this is therefore", "**Final Answer:**", "The best option is"; a heading "### Answer".
+OF_ITS_OWN = "".join(f"(?<!{word} )" for word in ("this", "that", "these", "other", "each", "every", "any", "an"))
 PHRASE = re.compile(
-    r"(?:(?<![A-Za-z])(?<!this )(?<!that )(?<!these )(?<!other )(?<!each )(?<!every )(?<!any )(?<!an )answers?"
-    r"|(?:correct|right|best) (?:option|choice))"
+    rf"(?:(?<![A-Za-z]){OF_ITS_OWN}ans(?:wers?)?(?![A-Za-z])|(?:correct|right|best) (?:option|choice))"
     r"(?: (?:to|of|for) [^.\n]{0,80}?)?[*_]{0,3}\s{0,3}(?:(?:is|are|(?:would|must|should|will) be)\b|[:=])[:*_]{0,4}"
-    r"(?: (?:therefore|thus|simply|exactly|indeed|clearly|just|approximately|equal to|given by|letter)\b){0,2}\s*"
-    r"|^[#*_ ]{1,9}(?:final )?answer[*_ ]{0,3}\n\s*",
+    r"(?: (?:therefore|thus|simply|exactly|indeed|clearly|just|approximately|equal to|given by|letter)\b){0,2}"
+    r"\s*(?:\\[\[(]\s*)?|^[#*_ ]{1,9}(?:final )?answer[*_ ]{0,3}\n\s*",
     re.IGNORECASE | re.MULTILINE,
 )
 # Not of an abbreviation (12 ft. 6 in.), nor of what goes on (0.333...).
 SENTENCE = re.compile(r"(?<!\.)[.?]\$?(?=\s+[^\sa-z\d]|\s*$|[*_<])|(?<=\.\.\.)(?=\s+[A-Z])|。|\n")
-REASON = re.compile(r",? \(?(?:which|since|because)\b|, as\b", re.IGNORECASE)
+REASON = re.compile(r",? \(?(?:which|since|because)\b|, so\b| \((?:= |i\.e\.)", re.IGNORECASE)
+HEDGE = re.compile(r"\b(?:or|may|might|could|maybe|perhaps|possibly|either)\b", re.IGNORECASE)
 VAGUE = {"above", "below", "clear", "correct", "false", "incorrect", "obvious", "right", "simple", "true", "wrong"}
+VERDICTS = {"yes", "no", "true", "false"}
+LETTER = re.compile(r"\(?(?:(?:option|choice) )?\(?[A-J]\b\)?", re.IGNORECASE)
 INTRODUCED = re.compile(r"(?:the )?(?:final |correct )?answer(?: is|:| =)[:\s]*(?=\S)", re.IGNORECASE)
 TRAILING = re.compile(r"(?:\s*(?:</?\w+>|<\|[^|<>]*\|>))+$")  # tags and tokens that end a turn
 EMPTY = re.compile(r"\\(?:text|math|display|mbox|hbox|phantom)[a-z]*")  # shows nothing by itself
@@ -56,7 +59,7 @@ def boxes(text: str) -> Iterator[Mark]:
     if "box" not in text:
         return
     if text.count("box") == 1 and (only := PLAIN_BOX.search(text)):  # nearly always, and ten times as fast
-        yield Mark(only[1], only.end())
+        yield Mark(signed(only[1], text, only.start()), only.end())
         return
     waiting: list[tuple[int, int] | None] = []  # of each open brace that begins a box where it and its content begin
     found: list[tuple[int, Mark]] = []
@@ -70,16 +73,21 @@ def boxes(text: str) -> Iterator[Mark]:
         elif one[0] == "}" and waiting and (box := waiting.pop()):
             while found and found[-1][0] > box[0]:
                 found.pop()
-            found.append((box[0], Mark(text[box[1] : one.start()], one.end())))
+            found.append((box[0], Mark(signed(text[box[1] : one.start()], text, box[0]), one.end())))
     found += [(box[0], Mark(None, box[1])) for box in waiting if box]
     yield from (mark for _, mark in sorted(found))
+
+
+def signed(answer: str, text: str, start: int) -> str:
+    r"""With the sign that stands before its box: -\boxed{72}."""
+    return f"-{answer}" if text[start - 1 : start] in ("-", "−") else answer
 
 
 def hashes(text: str) -> Iterator[Mark]:
     """A heading of Markdown is none: it begins with a word, and there is more below it."""
     content = len(text.rstrip())
     for one in HASH.finditer(text):
-        if one.end() >= content or not WORD.match(one[1]):
+        if one.end() >= content or not WORD.match(one[1]) or INTRODUCED.match(one[1].strip(" *")):
             yield Mark(one[1].strip(), one.end())
 
 
@@ -103,8 +111,13 @@ def phrases(text: str) -> Iterator[Mark]:
             yield Mark(None, limit)  # too long for an answer
             continue
         start, end = stop.span() if stop else (len(text), len(text))
-        said = REASON.split(text[one.end() : start], maxsplit=1)[0].strip(" *_")
-        yield Mark(said.removeprefix("$") if stop and stop[0].endswith("$") else said, end)
+        said = text[one.end() : start].strip(" *_")
+        if (reason := REASON.search(said)) and not HEDGE.search(said, reason.start()):
+            said = said[: reason.start()].strip(" *_")
+        if stop and stop[0].endswith("$"):
+            said = said.removeprefix("$")
+        doubted = stop is not None and stop[0].startswith("?")
+        yield Mark(None if doubted else said if "$" in said else said.rstrip("!"), end)
 
 
 MARKS = {"boxed": boxes, "hash": hashes, "tag": tags, "phrase": phrases}
@@ -209,8 +222,13 @@ def stripped(answer: str | None) -> str | None:
 
 
 def contradicts(said: str, last: str) -> bool:
-    """Whether what a phrase says is of the kind of the last answer: a number, a letter, or some words."""
-    if re.search(r"\d", said + last):
-        return bool(re.search(r"\d", said) and re.search(r"\d", last))
-    words = said.lower().split()
-    return len(words) <= 3 and not VAGUE & {*words} and (len(said.strip("().")) == 1) == (len(last.strip("().")) == 1)
+    """Whether what a phrase says is of the kind of the last answer: a number or a formula, a letter, or some words."""
+    formal = [re.search(r"[\d\\]", one) is not None for one in (said, last)]
+    if LETTER.fullmatch(last):
+        return LETTER.match(said) is not None
+    if any(formal):
+        return all(formal)
+    words = {*said.lower().split()}
+    if last.lower() in VERDICTS:
+        return bool(VERDICTS & words)
+    return len(words) <= 3 and not VAGUE & words and not LETTER.fullmatch(said)

@@ -18,7 +18,7 @@ from llmrl.answers import quantities
 from llmrl.answers.conventions import Choice, choice, ratio, same_ratio, same_time, same_words
 from llmrl.answers.expressions import bounded, expression
 from llmrl.answers.final import KINDS, MAX_CHARACTERS, ends_marked, final, finals, gold
-from llmrl.answers.lowest_terms import less_simplified
+from llmrl.answers.lowest_terms import can_be_simplified, less_simplified
 from llmrl.answers.notation import normalized, squeezed
 from llmrl.answers.quantities import Quantity, quantity
 from llmrl.answers.structures import Group, group, interval, is_name, relation, same_parts
@@ -30,10 +30,13 @@ MAX_ANSWERS = 2  # different writings of a final answer that are compared: more 
 MAX_DEPTH = 4  # lists in lists
 
 WITH_UNIT = re.compile(r'(.*?) ?("[^"]*"[^"\\]*)')
-RANGE = re.compile(  # of what a letter stands for
-    r'(?:[,;]? ?\(?(?:"(?:where|for|with)" ?|\\forall ?)?[a-z] ?\\in ?\\mathbb ?\{?[ZNQR]\}?\)?'
-    r'|,? ?"for (?:all|any|every|each|integers?)[^"]*"(?: ?[a-z](?: ?\\in ?\\mathbb ?\{?[ZNQR]\}?)?)?)$'
+SET = r"\\in ?\\mathbb ?\{?[ZNQR]\}?"
+RANGE = re.compile(  # of what a letter stands for: , k \in \mathbb{Z}   "for all real" x
+    rf'(?:[,;]? ?\(?(?:"(?:where|for|with)" ?|\\forall ?)?[a-z] ?{SET}\)?'
+    r'|,? ?"for (?:(?:all|any|every|each|real|positive|natural|whole|integers?|numbers?|values? of) ?)+[a-z]?"'
+    rf"(?: ?[a-z](?: ?{SET})?)?)$"
 )
+LABEL = re.compile(r'"?(?!(?:Not|Wrong|Incorrect|False)\b)[A-Z][a-z]{2,}(?: [a-z]{2,}){0,3} ?: ?"? ?(.+)')
 DECIMAL = re.compile(r"-?\d+\.\d+", re.ASCII)
 REMAINDER = re.compile(r"(.*?) ?\\mod (\d+)", re.ASCII)
 
@@ -82,19 +85,21 @@ def readings(answer: str) -> list[str]:
     if signs[-1:] != ["\\approx"] or not DECIMAL.fullmatch(sides[-1]):
         return [answer]
     exact = expression(sides[-2])
-    if exact is None or not rounds_to(exact, sides[-1]):
+    worked_out = exact is not None and exact.name not in ("number", "neg") and not can_be_simplified(exact)
+    if exact is None or not worked_out or not rounds_to(exact, sides[-1]):
         return [answer]
     return [answer[: answer.rindex("\\approx")].strip(), sides[-1]]
 
 
+@lru_cache(maxsize=2**13)  # which of sets in sets are asked again and again
 def same(expected: str, answer: str, depth: int = 0) -> bool:
     """The same of answers in plain notation. What a gold answer is decides what is asked of the other."""
     if not expected or not answer or depth > MAX_DEPTH:
         return False
     if squeezed(expected) == squeezed(answer):
         return True
-    if letter := choice(expected):
-        return same_choice(letter, choice(answer), depth)
+    if (letter := choice(expected)) and not re.fullmatch("[a-j]", expected):  # i and e are numbers
+        return same_choice(letter, answer, depth)
     if (agree := same_time(expected, answer)) is not None:
         return agree
     if (lettered := choice(answer)) and lettered.text:
@@ -116,11 +121,12 @@ def same(expected: str, answer: str, depth: int = 0) -> bool:
     return same_expression(wanted, value) or same_words(wanted, answer)
 
 
-def same_choice(expected: Choice, answer: Choice | None, depth: int) -> bool:
-    """Whether it is the same letter, and where both name the text of the choice, the same text."""
-    if answer is None or expected.letter != answer.letter:
-        return False
-    return not expected.text or not answer.text or same(expected.text, answer.text, depth + 1)
+def same_choice(expected: Choice, answer: str, depth: int) -> bool:
+    """Whether it is the same letter, and where both name the text of the choice, the same text; or that text alone."""
+    given = choice(answer)
+    if given is None or expected.letter != given.letter:
+        return given is None and bool(expected.text) and same(expected.text, answer, depth + 1)
+    return not expected.text or not given.text or same(expected.text, given.text, depth + 1)
 
 
 def unnamed(text: str) -> str:
@@ -128,6 +134,8 @@ def unnamed(text: str) -> str:
     is said to be equal is.
     """
     (name, *sides), signs = relation(text)
+    if labelled := LABEL.fullmatch(text):  # Total cost: 5
+        return labelled[1] if quantity(labelled[1]) else text
     if not sides or {*signs} - {"=", "\\in", "\\approx", "\\equiv"} or not is_name(name):
         return text
     if len(sides) > 1:
@@ -148,8 +156,11 @@ def same_number(expected: Quantity, answer: str) -> bool:
         answer = found[1]
     if expected.value.denominator > 1 and (parts := ratio(answer)) and len(parts) == 2:
         answer = "{}/{}".format(*parts)
-    other = quantity(answer)
-    return other is not None and quantities.equal(expected, other)
+    writings = {squeezed(side): quantity(side) for side in relation(answer).sides}  # 7/3 = 2 1/3
+    signs = {*relation(answer).signs}
+    if signs - {"="} or (signs and len(writings) < 2):
+        return False
+    return all(other is not None and quantities.equal(expected, other) for other in writings.values())
 
 
 def terms(text: str) -> list[Fraction] | None:
@@ -176,7 +187,7 @@ def same_equation(expected: str, answer: str, depth: int) -> bool:
     """
     if several := group(expected):
         answer = unnamed(answer) if answer.startswith("(") else answer  # (x, y) = (1, 2)
-        if "=" not in answer and len({relation(part).sides[0] for part in several.parts}) > 1:
+        if "=" not in answer and len({relation(part).sides[0] for part in several.parts if "=" in part}) > 1:
             several = Group("()", several.parts)  # x = 1, y = 2 as (1, 2)
         return same_parts(several, group(answer), lambda part, given: same(part, given, depth + 1))
     sides, signs = relation(expected)

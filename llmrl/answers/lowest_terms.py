@@ -77,9 +77,7 @@ def root_can_be_simplified(base: Node, degree: int) -> bool:
 
 
 def like_terms(one: Node, other: Node) -> bool:
-    """Whether two terms are rational multiples of one another, by a fraction of small numbers, or both logarithms."""
-    if one.operations & LOGARITHMS and other.operations & LOGARITHMS:
-        return True
+    """Whether two terms are rational multiples of one another, by a fraction of small numbers."""
     left, right = value(one), value(other)
     try:
         ratio = ARITHMETIC.quotient(left, right) if left and right else None

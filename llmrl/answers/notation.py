@@ -103,6 +103,8 @@ REPLACED: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"(?i)(?<![A-Za-z\\])(?:infinity|inf)(?![A-Za-z])", r"\\infty "),
     (r"\+ ?(?=\\infty)", ""),
     (r"\s+", " "),
+    (r"^(-? ?)[({] ?(\\frac ?\{\d+\} ?\{\d+\}|\d+(?:[./]\d+)?) ?[)}]$", r"\1\2"),  # -(1/2)
+    (r"^\((-\d+)\)(?= ?/)", r"\1"),
 ]
 PATTERNS = [(re.compile(pattern, re.ASCII), by) for pattern, by in REPLACED]
 SIGN = re.compile(f"[{''.join(TYPOGRAPHY)}]")

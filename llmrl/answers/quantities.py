@@ -55,16 +55,25 @@ NAMES = {
     "woman": "women",
 }  # fmt: skip
 UNITS = {name: unit for unit, names in NAMES.items() for name in (unit, *names.split())}
-# What may follow a number and is no unit of it: words of a sentence, and what makes another number of it.
+# What may follow a number and is no unit of it: words of a sentence, and what makes another number of it …
 NO_UNITS = {*SCALES, *WORDS} | {
     word
     for words in (
-        "about above almost and answer apart are around as at be because below between but by choose cos crore cubed",
-        "divided e else equals even factorial false from given half halves hence if incorrect instead is it lakh",
-        "least less ln log maximum maybe mega milli minimum minus mod modulo most myriad nearly negative neither",
-        "never no none nor not off only option or otherwise over perhaps pi plus point power quarter quarters",
-        "remainder right root sin so sqrt squared subtract tan tens than that then therefore third thirds to too true",
-        "twice unknown unless until versus was were when where which with wrong x y yes",
+        "about above almost and answer apart approximately are around as at be because below between bn but by choose",
+        "cos crore cubed divided double doubles e else equals from given halve halves hence if incorrect instead is",
+        "it lakh less ln log maximum maybe mega mil milli minimum minus mio mln mod modulo myriad nearly neither",
+        "never no none nor not off only option or otherwise over perhaps pi plus sin sqrt squared subtract tan ten",
+        "than that then therefore thou thousand tn to too triple triples twice unknown unless until versus was were",
+        "when where which with wrong x y yes",
+    )
+    for word in words.split()
+}
+# … and what is none alone, but may go with one: even numbers, third graders.
+NO_HEADS = {
+    word
+    for words in (
+        "even factorial false half least most negative odd point positive power quarter remainder right root third",
+        "true",
     )
     for word in words.split()
 }
@@ -84,10 +93,11 @@ TIDIED = [
 ]
 PLURALS = {"ies": "y", "ses": "s", "xes": "x", "ches": "ch", "shes": "sh", "s": ""}
 POWERS = {"square": "^2", "sq": "^2", "cubic": "^3", "cu": "^3"}
-CHANGED = re.compile(  # five tenths, doubled, roughly
-    r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|[a-z]+teen|[a-z]+tie|hundred|[a-z]*thousand|[a-z]+illion)ths?"
-    r"|[a-z]+(?:ed|ly|fold)|doubles?|triples?|halves?|mil|bn|tn"
+PARTS = re.compile(  # tenths
+    r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|[a-z]+teen|[a-z]+tie|hundred|[a-z]*thousand|[a-z]+illion)th(s?)"
+    r"|third(s)|hal(f|ves)"
 )
+CHANGED = re.compile(r"[a-z]+(?:ed|ly|fold)")  # doubled, roughly; but red balls
 UNIT = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*(?:\^-?\d)?(?:/[^\W\d_]+(?:\^-?\d)?)?|[$€£¥₹¢%](?:/[A-Za-z]+)?|\^\\circ")
 GLUED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")  # words of scripts that set no spaces
 
@@ -136,7 +146,7 @@ def quantity(text: str) -> Quantity | None:
         scale = SCALE.match(rest, after)
         factor = SCALES[scale[1].lower()] if scale and number.in_lowest_terms else 1
         named = unit(" " * bool(money) + rest[scale.end() if scale else after :])
-        if named is not None:
+        if named is not None and not (named == "quarter" and number.value < 4):  # three quarters
             negative = "-" in start[0]
             return replace(
                 number,
@@ -203,35 +213,42 @@ def unit(text: str) -> str | None:
     >>> unit(' "square meters"'), unit(" apples"), unit("cm^2"), unit("x"), unit(" or 133")
     ('m^2', 'apple', 'cm^2', None, None)
     """
-    apart, upright = text.startswith((" ", '"', "^")), '"' in text
+    apart, upright = text.startswith((" ", '"', "^", "%")), '"' in text
     for pattern, by in TIDIED:
         text = pattern.sub(by, text)
     words: list[str] = []
     power = ""
-    for word in text.strip(" ./").split():
+    named = text.strip(" ./").split()
+    for word in named:
         if word in ("of", "a", "an", "the"):
             continue
-        if word.lower() in POWERS:
-            power = POWERS[word.lower()]
-        elif is_unit(word.removesuffix("."), apart, upright):
+        if raised := POWERS.get(word.lower().removesuffix(".")):
+            power = raised
+        elif is_unit(word.removesuffix("."), apart, upright, head=word is named[-1]):
             words.append(unit_name(word.removesuffix("."), power))
             power = ""
         else:
             return None
+    if words[:1] == ["%"]:
+        return "%"
     while words and words[-1] in ADDED:
         words.pop()
     return " ".join(words) if len(words) <= 4 and not power else None
 
 
-def is_unit(word: str, apart: bool, upright: bool) -> bool:
-    """Whether a word after a number may be a unit, and no variable or product of some: one letter only a unit's that is
-    set apart, an unknown word only if it is, and two letters of that kind only upright.
+def is_unit(word: str, apart: bool, upright: bool, head: bool) -> bool:
+    """Whether a word after a number may be a unit, or go with one that is at the `head` of what is named; and no
+    variable or product of some: one letter only a unit's that is set apart, an unknown word only if it is, and two
+    letters of that kind only upright.
     """
-    parts = re.split("[-/]", word.lower())
-    if not UNIT.fullmatch(word) or any(
-        {part, part.removesuffix("s")} & NO_UNITS or CHANGED.fullmatch(part) for part in parts
-    ):
+    if not UNIT.fullmatch(word):
         return False
+    for part in re.split("[-/]", word.lower()) if head or "-" not in word else ():
+        single = part.removesuffix("s")
+        if {part, single} & NO_UNITS or (PARTS.fullmatch(part) and (head or part.endswith("s"))):
+            return False
+        if head and (part in NO_HEADS or CHANGED.fullmatch(part)):
+            return False
     letters = re.match(r"[^\W\d_]*", word)[0]  # type: ignore[index]
     known = letters in UNITS or unit_name(letters, "") in NAMES
     if not letters or GLUED.fullmatch(letters):

@@ -19,7 +19,8 @@ SYMBOL = rf"\\(?:{'|'.join(GREEK.split())}|phi|psi|omega|chi|ell|{CAPITAL}|Phi|P
 WORDED = r"[A-Za-z]{3,}(?: [A-Za-z]{3,}){0,3}"
 NAME = re.compile(
     rf'(?:\\vec ?\{{?[A-Za-z]\}}?|{SYMBOL}|"[A-Za-z ]+"|{WORDED}|m?\\angle ?[A-Z]{{0,3}}|\|?[A-Z]{{1,2}}\|?|\|[a-z]\||'
-    rf"\[[A-Z]+\]|\\frac\{{[a-z]{{1,2}}\}}\{{[a-z]{{1,2}}\}}|\((?:(?:{SYMBOL})(?:_\d)?(?:, ?|(?=\)))){{2,}}\))"
+    r"\[[A-Z]+\]|[a-z](?: ?: ?[a-z])+|\\frac\{[a-z]{1,2}\}\{[a-z]{1,2}\}|"
+    rf"\((?:(?:{SYMBOL})(?:_\d)?(?:, ?|(?=\)))){{2,}}\))"
     r"(?:_(?:[A-Za-z\d]|\{[^{}]*\}))?(?:'|\^\{-1\})*(?:\(-?[A-Za-z\d]+(?:, ?[A-Za-z\d]+)?\))?"
 )
 NO_NAME = re.compile(r"\b(?:and|or|not|if|otherwise|maybe)\b|\([xyz, ]+\)")
@@ -106,7 +107,7 @@ def group(text: str) -> Group | None:
     if len(parts := parts_of(ungrouped(text), SEPARATOR)) > 1:
         said = [word for word, pattern in CONNECTIVES.items() if len(parts_of(text, pattern)) > 1]
         ranges = [one for part in parts if said == ["or"] and (one := interval(part))]
-        if len(ranges) == len(parts):
+        if len(ranges) == len(parts) and len({name for name, _ in ranges}) == 1:
             return Group("cup", [one for _, one in ranges])
         return Group(said[0] if len(said) == 1 else "", both_signs(parts))
     if enclosed(text.translate(ROUND), "()"):
