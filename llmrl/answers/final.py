@@ -38,6 +38,7 @@ SENTENCE = re.compile(r"(?<!\.)[.?]\$?(?=\s+[^\sa-z\d]|\s*$|[*_<])|(?<=\.\.\.)(?
 REASON = re.compile(r",? \(?(?:which|since|because)\b|, so\b| \((?:= |i\.e\.)", re.IGNORECASE)
 HEDGE = re.compile(r"\b(?:or|may|might|could|maybe|perhaps|possibly|either)\b", re.IGNORECASE)
 VAGUE = {"above", "below", "clear", "correct", "false", "incorrect", "obvious", "right", "simple", "true", "wrong"}
+PLAIN = re.compile(r"[$€£]?-?\d[\d.,]*%?|\(?[A-J]\)?")
 VERDICTS = {"yes", "no", "true", "false"}
 LETTER = re.compile(r"\(?(?:(?:option|choice) )?\(?[A-J]\b\)?", re.IGNORECASE)
 INTRODUCED = re.compile(r"(?:the )?(?:final |correct )?answer(?: is|:| =)[:\s]*(?=\S)", re.IGNORECASE)
@@ -48,9 +49,10 @@ GROUPED = re.compile(r"-?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", re.ASCII)
 
 
 class Mark(NamedTuple):
-    """One marked answer, None where it is not closed, and where the mark ends in the text."""
+    """One marked answer, None where it is not closed, and where the mark begins and ends in the text."""
 
     answer: str | None
+    start: int
     end: int
 
 
@@ -59,23 +61,23 @@ def boxes(text: str) -> Iterator[Mark]:
     if "box" not in text:
         return
     if text.count("box") == 1 and (only := PLAIN_BOX.search(text)):  # nearly always, and ten times as fast
-        yield Mark(signed(only[1], text, only.start()), only.end())
+        yield Mark(signed(only[1], text, only.start()), *only.span())
         return
     waiting: list[tuple[int, int] | None] = []  # of each open brace that begins a box where it and its content begin
-    found: list[tuple[int, Mark]] = []
+    found: list[Mark] = []
     for one in BOX.finditer(text):
         if one[1]:
             waiting.append((one.start(), one.end()))
         elif one[2]:
-            found.append((one.start(), Mark(one[2], one.end())))
+            found.append(Mark(one[2], *one.span()))
         elif one[0] == "{":
             waiting.append(None)
         elif one[0] == "}" and waiting and (box := waiting.pop()):
-            while found and found[-1][0] > box[0]:
+            while found and found[-1].start > box[0]:
                 found.pop()
-            found.append((box[0], Mark(signed(text[box[1] : one.start()], text, box[0]), one.end())))
-    found += [(box[0], Mark(None, box[1])) for box in waiting if box]
-    yield from (mark for _, mark in sorted(found))
+            found.append(Mark(signed(text[box[1] : one.start()], text, box[0]), box[0], one.end()))
+    found += [Mark(None, *box) for box in waiting if box]
+    yield from sorted(found, key=lambda mark: mark.start)
 
 
 def signed(answer: str, text: str, start: int) -> str:
@@ -88,19 +90,19 @@ def hashes(text: str) -> Iterator[Mark]:
     content = len(text.rstrip())
     for one in HASH.finditer(text):
         if one.end() >= content or not WORD.match(one[1]) or INTRODUCED.match(one[1].strip(" *")):
-            yield Mark(one[1].strip(), one.end())
+            yield Mark(one[1].strip(), *one.span())
 
 
 def tags(text: str) -> Iterator[Mark]:
     opened = None
     for one in TAG.finditer(text):
         if not one[1]:
-            opened = one.end()
+            opened = one.span()
         elif opened is not None:
-            yield Mark(text[opened : one.start()], one.end())
+            yield Mark(text[opened[1] : one.start()], opened[0], one.end())
             opened = None
     if opened is not None:
-        yield Mark(None, opened)
+        yield Mark(None, *opened)
 
 
 def phrases(text: str) -> Iterator[Mark]:
@@ -108,7 +110,7 @@ def phrases(text: str) -> Iterator[Mark]:
         limit = one.end() + MAX_CHARACTERS + 1
         stop = SENTENCE.search(text, one.end(), limit)
         if stop is None and limit < len(text):
-            yield Mark(None, limit)  # too long for an answer
+            yield Mark(None, one.start(), limit)  # too long for an answer
             continue
         start, end = stop.span() if stop else (len(text), len(text))
         said = text[one.end() : start].strip(" *_")
@@ -117,7 +119,7 @@ def phrases(text: str) -> Iterator[Mark]:
         if stop and stop[0].endswith("$"):
             said = said.removeprefix("$")
         doubted = stop is not None and stop[0].startswith("?")
-        yield Mark(None if doubted else said if "$" in said else said.rstrip("!"), end)
+        yield Mark(None if doubted else said if "$" in said else said.rstrip("!"), one.start(), end)
 
 
 MARKS = {"boxed": boxes, "hash": hashes, "tag": tags, "phrase": phrases}
@@ -127,7 +129,7 @@ def marks_in(text: str, marks: Sequence[str] = KINDS) -> tuple[str, list[Mark]]:
     r"""The first of some kinds of which a text has any mark, and these marks.
 
     >>> marks_in("#### 71\n#### 72", ["boxed", "hash"])
-    ('hash', [Mark(answer='71', end=7), Mark(answer='72', end=15)])
+    ('hash', [Mark(answer='71', start=0, end=7), Mark(answer='72', start=8, end=15)])
     """
     for kind in marks:
         if found := list(MARKS[kind](text)):
@@ -137,7 +139,7 @@ def marks_in(text: str, marks: Sequence[str] = KINDS) -> tuple[str, list[Mark]]:
 
 def final(text: str, marks: Sequence[str] = KINDS) -> str | None:
     r"""The final answer of a text, as it is marked: by the first of the kinds that it has, the last mark counting. None
-    where there is none, or the last one is not closed.
+    where there is none, or the last one is not closed. The sources of the marks stand at the head of this file.
 
     >>> final(r"so \boxed{\frac{1}{2}}."), final("The answer is **72**."), final("The answer is 72.", ["boxed"])
     ('\\frac{1}{2}', '72', None)
@@ -149,8 +151,8 @@ def final(text: str, marks: Sequence[str] = KINDS) -> str | None:
 def finals(text: str, marks: Sequence[str] = KINDS) -> list[str]:
     r"""All final answers of a text that count, the last of them first, each once: none where the last mark is empty.
 
-    Those are all of the kind that decides, and those of the other kinds that follow it. Of phrases, by which a text may
-    reason as well ("the answer is an integer"), only such as could be in the place of the last one.
+    Those are all marks of the kinds that are tried. Of phrases, by which a text may reason as well ("the answer is an
+    integer"), only such as could be in the place of the last answer, and before it only a plain number or a letter.
 
     >>> finals("The answer is an integer. The answer is 72."), finals("#### 72\nNo, the answer is 73.")
     (['72'], ['72', '73'])
@@ -159,14 +161,27 @@ def finals(text: str, marks: Sequence[str] = KINDS) -> list[str]:
     kind, found = marks_in(text, marks)
     if not found or not (last := stripped(found[-1].answer)):
         return []
-    others = [(kind, mark) for mark in found[:-1]]
-    if (rest := text[found[-1].end :]).strip(CLOSING):
-        others += [(other, mark) for other in marks if other != kind for mark in MARKS[other](rest)]
-    answers = {last: None}
-    for other, mark in others:
-        if (answer := stripped(mark.answer)) and (other != "phrase" or contradicts(answer, last)):
-            answers[answer] = None
+    if kind == "boxed" and len(found) == 1 and not has_other_marks(text):  # nearly always
+        return [last]
+    answers = dict.fromkeys([last, *(answer for mark in found[:-1] if (answer := stripped(mark.answer)))])
+    if kind == "phrase":
+        answers = {answer: None for answer in answers if answer == last or contradicts(answer, last)}
+    before, after = text[: found[-1].start], text[found[-1].end :]
+    for other in marks:
+        for part in (before, after) if other != kind else ():
+            for mark in MARKS[other](part):
+                answer = stripped(mark.answer)
+                if answer and (
+                    other != "phrase" or (contradicts(answer, last) and (part is after or PLAIN.fullmatch(answer)))
+                ):
+                    answers[answer] = None
     return list(answers)
+
+
+def has_other_marks(text: str) -> bool:
+    """Whether there may be any but boxes, at a glance."""
+    text = text.lower()
+    return "##" in text or "<" in text or "ans" in text or "option" in text or "choice" in text
 
 
 def ends_marked(text: str, marks: Sequence[str] = KINDS) -> bool:
@@ -187,6 +202,7 @@ def ends_marked(text: str, marks: Sequence[str] = KINDS) -> bool:
 def gold(solution: str) -> str | None:
     r"""The one answer a solution gives: by its last mark, of the first of KINDS that gives a short one, or as a whole
     where it has no mark; a number without the commas that group its digits. None where there is no single short line.
+    GSM8K has them after ####, MATH in a box: https://arxiv.org/abs/2110.14168, https://arxiv.org/abs/2103.03874
 
     >>> gold("$72$"), gold(r"48 + 24 = 72, so \boxed{72}."), gold("48 + 1,024 =\n#### 1,072"), gold("48 + 24 =\n72")
     ('72', '72', '1072', None)

@@ -36,6 +36,7 @@ RANGE = re.compile(  # of what a letter stands for: , k \in \mathbb{Z}   "for al
     r'|,? ?"for (?:(?:all|any|every|each|real|positive|natural|whole|integers?|numbers?|values? of) ?)+[a-z]?"'
     rf"(?: ?[a-z](?: ?{SET})?)?)$"
 )
+GLUED_UNIT = re.compile(r"(-?[\d.,]+)([mgshL])", re.ASCII)  # which in a formula would be a letter
 LABEL = re.compile(r'"?(?!(?:Not|Wrong|Incorrect|False)\b)[A-Z][a-z]{2,}(?: [a-z]{2,}){0,3} ?: ?"? ?(.+)')
 DECIMAL = re.compile(r"-?\d+\.\d+", re.ASCII)
 REMAINDER = re.compile(r"(.*?) ?\\mod (\d+)", re.ASCII)
@@ -44,7 +45,9 @@ REMAINDER = re.compile(r"(.*?) ?\\mod (\d+)", re.ASCII)
 def right(text: str, solution: str, marks: Sequence[str] = KINDS) -> bool:
     r"""Whether the final answer of a text, marked in one of the ways of `marks`, is that of a solution.
 
-    A text with two different final answers is wrong, and so is any where there is nothing to compare with.
+    A text with two different final answers is wrong, and so is any where there is nothing to compare with. What the
+    same answer is, docs/answers.md says; in the main that of math-verify, https://github.com/huggingface/Math-Verify,
+    but exact.
 
     >>> right(r"so \boxed{0.5}", r"$\frac{1}{2}$"), right("#### 72", "so she has 72.\n#### 72"), right("72", "72")
     (True, True, False)
@@ -136,6 +139,8 @@ def unnamed(text: str) -> str:
     (name, *sides), signs = relation(text)
     if labelled := LABEL.fullmatch(text):  # Total cost: 5
         return labelled[1] if quantity(labelled[1]) else text
+    if signs == ["="] and is_name(sides[0]) and not is_name(name):  # 5 = x
+        name, sides = sides[0], [name]
     if not sides or {*signs} - {"=", "\\in", "\\approx", "\\equiv"} or not is_name(name):
         return text
     if len(sides) > 1:
@@ -154,6 +159,8 @@ def same_number(expected: Quantity, answer: str) -> bool:
     """Of a number only a number is the same, or of a fraction a ratio, or the number as the remainder that it is."""
     if (found := REMAINDER.fullmatch(answer)) and (rest := quantity(found[1])) and 0 <= rest.value < int(found[2]):
         answer = found[1]
+    if found := GLUED_UNIT.fullmatch(answer):
+        answer = f"{found[1]} {found[2]}"
     if expected.value.denominator > 1 and (parts := ratio(answer)) and len(parts) == 2:
         answer = "{}/{}".format(*parts)
     writings = {squeezed(side): quantity(side) for side in relation(answer).sides}  # 7/3 = 2 1/3

@@ -105,6 +105,10 @@ REPLACED: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\s+", " "),
     (r"^(-? ?)[({] ?(\\frac ?\{\d+\} ?\{\d+\}|\d+(?:[./]\d+)?) ?[)}]$", r"\1\2"),  # -(1/2)
     (r"^\((-\d+)\)(?= ?/)", r"\1"),
+    (r'^"?(?:minus|negative)"? (?="?[\d$€£¥₹.\\A-Za-z])', "-"),
+    (r"^\]([^\[\]]+,[^\[\]]+)\[$", r"(\1)"),  # ]0,1[
+    (r"^\]([^\[\]]+,[^\[\]]+)\]$", r"(\1]"),
+    (r"^\[([^\[\]]+,[^\[\]]+)\[$", r"[\1)"),
 ]
 PATTERNS = [(re.compile(pattern, re.ASCII), by) for pattern, by in REPLACED]
 SIGN = re.compile(f"[{''.join(TYPOGRAPHY)}]")

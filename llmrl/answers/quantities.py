@@ -40,6 +40,10 @@ WORDS = {word: number for number, word in enumerate(SMALL)} | {word: 10 * ten fo
 WORDED = re.compile(
     rf'"?(?:({"|".join(TENS)})(?:[ -]({"|".join(SMALL[1:10])}))?|({"|".join(SMALL)}))(?![A-Za-z])"?', re.IGNORECASE
 )
+PARTS_OF = {"hal": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
+FRACTION = re.compile(  # three-fourths
+    rf'"?(an?|{"|".join(SMALL[1:10])})[ -]({"|".join(PARTS_OF)})(?:f|ves|s)?(?![A-Za-z])"?', re.IGNORECASE
+)
 
 # A unit's usual names; of one that is not here the plural counts as the singular.
 NAMES = {
@@ -164,6 +168,9 @@ def beginnings(text: str) -> Iterator[tuple[Quantity, int]]:
             groups = [re.sub("[ ,']", "", group) for group in found.groups() if group is not None]
             if number := from_groups(kind, groups):
                 yield number, found.end()
+    if words := FRACTION.match(text):
+        above, below = WORDS.get(words[1].lower(), 1), PARTS_OF[words[2].lower()]
+        yield Quantity(Fraction(above, below), in_lowest_terms=math.gcd(above, below) == 1), words.end()
     if words := WORDED.match(text):
         yield in_words(words[1] or words[3], words[2]), words.end()
 

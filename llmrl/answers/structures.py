@@ -92,7 +92,7 @@ def group(text: str) -> Group | None:
         return group(condition[1])
     if text.startswith("\\{") and text.endswith("\\}"):
         return Group("{}", both_signs(parts_of(text[2:-2], SEPARATOR)))
-    if text in ("\\emptyset", '"empty set"'):
+    if text == "\\emptyset" or text.strip('"').lower() == "empty set":
         return Group("{}", [])
     if text == "\\mathbb{R}":
         return Group("().", ["-\\infty", "\\infty"])

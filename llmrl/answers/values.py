@@ -229,7 +229,10 @@ def rounds_to(node: Node, decimal: str) -> bool:
     if node.letters or (found := value(node)) is None:
         return False
     places = len(decimal.partition(".")[2])
-    return abs(ARITHMETIC.number(found) - ARITHMETIC.number(Fraction(decimal))) * 10**places * 2 <= 1
+    try:
+        return abs(ARITHMETIC.number(found) - ARITHMETIC.number(Fraction(decimal))) * 10**places * 2 <= 1
+    except UnknownError:
+        return False
 
 
 def proportional(left: Node, right: Node, other_left: Node, other_right: Node) -> bool:
@@ -240,5 +243,8 @@ def proportional(left: Node, right: Node, other_left: Node, other_right: Node) -
     pairs = list(values(one, other))
     if len(pairs) < 2 or not all(a and b for a, b in pairs):
         return False
-    ratios = [ARITHMETIC.quotient(a, b) for a, b in pairs]
+    try:
+        ratios = [ARITHMETIC.quotient(a, b) for a, b in pairs]
+    except UnknownError:
+        return False
     return all(close(ratio, ratios[0]) for ratio in ratios)

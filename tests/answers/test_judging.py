@@ -266,6 +266,23 @@ def test_what_explodes_is_compared_as_text(answer: str) -> None:
     assert right(rf"\boxed{{{answer}}}", answer)
 
 
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        *((answer, "5") for answer in (r"52! \approx 8.06", r"10^{99} \approx 1.5", r"\frac{1}{10^{99}} \approx 0.0")),
+        (r"2^{2000} \approx 1.1", "2^{2000}"),
+        ("y+x=10^{99}", r"y = \sin x"),
+        ("x^2+y^2=10^{99}", r"x^2+y^2=\pi"),
+        ("i = y", "y - 100! = 0"),
+        ("x^" + "-" * 95 + "y", "x"),
+        ("1/" * 49 + "x", "x"),
+    ],
+)
+def test_what_is_too_large_is_wrong(answer: str, gold: str) -> None:
+    """A value that cannot be told from others ends in no exception."""
+    assert not right(rf"\boxed{{{answer}}}", gold)
+
+
 def test_judging_on_threads() -> None:
     """With no timer, which would need the main thread, and with an arithmetic of its own on each."""
     table = [(rf"\boxed{{{n}\sqrt{{2}} + {n}}}", rf"{n} + {n}\sqrt{{2}}") for n in range(3, 200)]
