@@ -88,7 +88,7 @@ def test_other_measuring_code(unchanged: Clone) -> None:
 
 def test_another_judge(unchanged: Clone) -> None:
     """Another way to judge answers trains GRPO, where accuracy is a reward, and nothing else; no prompt is prepared."""
-    edit(unchanged, "llmrl/answers/judging.py", "MOST = 3", "MOST = 4")
+    edit(unchanged, "llmrl/answers/judging.py", "MAX_ANSWERS = 2", "MAX_ANSWERS = 3")
 
     assert (["sft", "dpo", "grpo"], ["grpo"]) == repro(unchanged)
 
@@ -105,7 +105,7 @@ def test_another_gold(unchanged: Clone) -> None:
     """What finds a solution's answer prepares the data anew; where their bytes stay, nothing follows but measuring, and
     GRPO trains, which accuracy rewards.
     """
-    edit(unchanged, "llmrl/answers/final.py", "LONGEST = 300", "LONGEST = 299")
+    edit(unchanged, "llmrl/answers/final.py", "MAX_CHARACTERS = 300", "MAX_CHARACTERS = 299")
     ran, trained = repro(unchanged)
 
     assert ["prepare"] * 3 + ["sft", "dpo", "grpo"] == sorted(ran, key=["prepare", *STAGES].index)
