@@ -25,7 +25,7 @@ TOKEN = re.compile(
     re.ASCII,
 )
 CONSTANTS = ("pi", "e", "i")
-LETTERS = (*GREEK.split(), "phi", "psi", "omega", "chi", "upsilon", *(f"{n[0].upper()}{n[1:]}" for n in GREEK.split()))
+LETTERS = (*GREEK.split(), *GREEK.title().split())
 # Of numbers, or a date, or a telephone number: no difference and no quotient.
 RANGE = re.compile(r"\d+(?: ?- ?\d+)+|\d+(?: ?[-/] ?\d+){2,}", re.ASCII)
 STEP = re.compile(
@@ -213,7 +213,7 @@ class Parser:
     def parse_named(self, name: str) -> Node:
         if name == "frac":
             return Node("/", (self.parse_argument(), self.parse_argument()))
-        if name in ("binom", "dbinom", "tbinom"):
+        if name == "binom":
             return Node("binom", (self.parse_argument(), self.parse_argument()))
         if name == "sqrt":
             degree = self.parse_bracketed("[") or Node("number", value=Fraction(2))

@@ -40,12 +40,12 @@ HEDGE = re.compile(r"\b(?:or|may|might|could|maybe|perhaps|possibly|either)\b", 
 VAGUE = {"above", "below", "clear", "correct", "false", "incorrect", "obvious", "right", "simple", "true", "wrong"}
 PLAIN = re.compile(r"[$€£]?-?\d[\d.,]*%?|\(?[A-J]\)?")
 VERDICTS = {"yes", "no", "true", "false"}
-LETTER = re.compile(r"\(?(?:(?:option|choice) )?\(?[A-J]\b\)?", re.IGNORECASE)
+CHOSEN = re.compile(r"\(?(?:(?:option|choice) )?\(?[A-J]\b\)?", re.IGNORECASE)
 INTRODUCED = re.compile(r"(?:the )?(?:final |correct )?answer(?: is|:| =)[:\s]*(?=\S)", re.IGNORECASE)
 TRAILING = re.compile(r"(?:\s*(?:</?\w+>|<\|[^|<>]*\|>))+$")  # tags and tokens that end a turn
 EMPTY = re.compile(r"\\(?:text|math|display|mbox|hbox|phantom)[a-z]*")  # shows nothing by itself
 CLOSING = " \t\n.$\\])*}"  # of a formula or a sentence
-GROUPED = re.compile(r"-?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", re.ASCII)
+GROUPED_NUMBER = re.compile(r"-?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?", re.ASCII)
 
 
 class Mark(NamedTuple):
@@ -215,7 +215,7 @@ def gold(solution: str) -> str | None:
         if answer and (candidate is not solution or "\\begin" in answer):  # a box, or a matrix, of several lines
             answer = " ".join(answer.split())
         if answer and len(answer) <= MAX_CHARACTERS and "\n" not in answer and answer.count("{") == answer.count("}"):
-            return answer.replace(",", "") if GROUPED.fullmatch(answer) else answer
+            return answer.replace(",", "") if GROUPED_NUMBER.fullmatch(answer) else answer
     return None
 
 
@@ -240,11 +240,11 @@ def stripped(answer: str | None) -> str | None:
 def contradicts(said: str, last: str) -> bool:
     """Whether what a phrase says is of the kind of the last answer: a number or a formula, a letter, or some words."""
     formal = [re.search(r"[\d\\]", one) is not None for one in (said, last)]
-    if LETTER.fullmatch(last):
-        return LETTER.match(said) is not None
+    if CHOSEN.fullmatch(last):
+        return CHOSEN.match(said) is not None
     if any(formal):
         return all(formal)
     words = {*said.lower().split()}
     if last.lower() in VERDICTS:
         return bool(VERDICTS & words)
-    return len(words) <= 3 and not VAGUE & words and not LETTER.fullmatch(said)
+    return len(words) <= 3 and not VAGUE & words and not CHOSEN.fullmatch(said)

@@ -31,14 +31,14 @@ MAX_DEPTH = 4  # lists in lists
 
 WITH_UNIT = re.compile(r'(.*?) ?("[^"]*"[^"\\]*)')
 SET = r"\\in ?\\mathbb ?\{?[ZNQR]\}?"
-RANGE = re.compile(  # of what a letter stands for: , k \in \mathbb{Z}   "for all real" x
+DOMAIN = re.compile(  # of what a letter stands for: , k \in \mathbb{Z}   "for all real" x
     rf'(?:[,;]? ?\(?(?:"(?:where|for|with)" ?|\\forall ?)?[a-z] ?{SET}\)?'
     r'|,? ?"for (?:(?:all|any|every|each|real|positive|natural|whole|integers?|numbers?|values? of) ?)+[a-z]?"'
     rf"(?: ?[a-z](?: ?{SET})?)?)$"
 )
 GLUED_UNIT = re.compile(r"(-?[\d.,]+)([mgshL])", re.ASCII)  # which in a formula would be a letter
 LABEL = re.compile(r'"?(?!(?:Not|Wrong|Incorrect|False)\b)[A-Z][a-z]{2,}(?: [a-z]{2,}){0,3} ?: ?"? ?(.+)')
-DECIMAL = re.compile(r"-?\d+\.\d+", re.ASCII)
+ROUNDED = re.compile(r"-?\d+\.\d+", re.ASCII)
 REMAINDER = re.compile(r"(.*?) ?\\mod (\d+)", re.ASCII)
 
 
@@ -46,8 +46,7 @@ def right(text: str, solution: str, marks: Sequence[str] = KINDS) -> bool:
     r"""Whether the final answer of a text, marked in one of the ways of `marks`, is that of a solution.
 
     A text with two different final answers is wrong, and so is any where there is nothing to compare with. What the
-    same answer is, docs/answers.md says; in the main that of math-verify, https://github.com/huggingface/Math-Verify,
-    but exact.
+    same answer is, docs/answers.md says; the graders it follows stand at the head of this file.
 
     >>> right(r"so \boxed{0.5}", r"$\frac{1}{2}$"), right("#### 72", "so she has 72.\n#### 72"), right("72", "72")
     (True, True, False)
@@ -70,22 +69,22 @@ def same_answer(expected: str, answer: str) -> bool:
         return False
     if answer.isascii() and answer.isdecimal() and expected.isascii() and expected.isdecimal():
         return int(answer) == int(expected)
-    expected, answer = (without_range(normalized(text)) for text in (expected, answer))
+    expected, answer = (without_domain(normalized(text)) for text in (expected, answer))
     if not (bounded(expected) and bounded(answer)):
         return squeezed(expected) == squeezed(answer)
     return any(same(expected, one) for one in readings(answer))
 
 
-def without_range(text: str) -> str:
+def without_domain(text: str) -> str:
     r"""An answer without the letters that it holds for: `k\pi, k \in \mathbb{Z}`, `x + 1 "for all real" x`."""
-    found = RANGE.search(text)
+    found = DOMAIN.search(text)
     return text[: found.start()].strip() if found and found.start() else text
 
 
 def readings(answer: str) -> list[str]:
     r"""What an answer says: of an exact value with its rounding, `\frac{14}{3} \approx 4.67`, each of them."""
     sides, signs = relation(answer)
-    if signs[-1:] != ["\\approx"] or not DECIMAL.fullmatch(sides[-1]):
+    if signs[-1:] != ["\\approx"] or not ROUNDED.fullmatch(sides[-1]):
         return [answer]
     exact = expression(sides[-2])
     worked_out = exact is not None and exact.name not in ("number", "neg") and not can_be_simplified(exact)

@@ -15,7 +15,10 @@ from functools import lru_cache
 
 TRIGONOMETRIC = ("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh")
 FUNCTIONS = (*TRIGONOMETRIC, "log", "ln", "exp", "sqrt")
-GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau"
+GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi "
+    "psi omega"
+)
 GROUPED = r"[1-9]\d{0,2}(?:,\d{3})+"  # a number whose digits are grouped in threes
 
 SIGNS = {
@@ -40,10 +43,8 @@ SIGNS = {
     "∶": ":",
     "…": r"\ldots ",
     "\u00a0\u2002\u2003\u2007\u2009\u202f": " ",
-    "θϑ": r"\theta ",
-    "φϕ": r"\phi ",
-    "ψ": r"\psi ",
-    "ω": r"\omega ",
+    "ϑ": r"\theta ",
+    "ϕ": r"\phi ",
 }
 TYPOGRAPHY = {sign: plain for signs, plain in SIGNS.items() for sign in signs}
 TYPOGRAPHY |= {unicodedata.lookup(f"GREEK SMALL LETTER {one.replace('bd', 'd')}"): f"\\{one} " for one in GREEK.split()}

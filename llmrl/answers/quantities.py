@@ -66,9 +66,9 @@ NO_UNITS = {*SCALES, *WORDS} | {
         "about above almost and answer apart approximately are around as at be because below between bn but by choose",
         "cos crore cubed divided double doubles e else equals from given halve halves hence if incorrect instead is",
         "it lakh less ln log maximum maybe mega mil milli minimum minus mio mln mod modulo myriad nearly neither",
-        "never no none nor not off only option or otherwise over perhaps pi plus sin sqrt squared subtract tan ten",
-        "than that then therefore thou thousand tn to too triple triples twice unknown unless until versus was were",
-        "when where which with wrong x y yes",
+        "never no none nor not off only option or otherwise over perhaps pi plus sin sqrt squared subtract tan than",
+        "that then therefore thou tn to too triple triples twice unknown unless until versus was were when where",
+        "which with wrong x y yes",
     )
     for word in words.split()
 }
@@ -81,7 +81,10 @@ NO_HEADS = {
     )
     for word in words.split()
 }
-ADDED = {"left", "more", "total", "altogether", "remaining", "each", "time"}  # to an amount, and no part of its unit
+ADDED = {  # to an amount, and no part of its unit
+    *("left", "more", "total", "altogether", "remaining", "each", "time", "needed", "used", "earned", "saved"),
+    *("required", "worked", "traveled", "baked", "collected"),
+}
 TIDIED = [
     (re.compile('"'), " "),
     (re.compile(r"\^ ?\{ ?(-?\d) ?\}"), r"^\1"),
@@ -101,7 +104,7 @@ PARTS = re.compile(  # tenths
     r"(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|[a-z]+teen|[a-z]+tie|hundred|[a-z]*thousand|[a-z]+illion)th(s?)"
     r"|third(s)|hal(f|ves)"
 )
-CHANGED = re.compile(r"[a-z]+(?:ed|ly|fold)")  # doubled, roughly; but red balls
+CHANGED = re.compile(r"[a-z]{3,}(?<!e)ed|(?!family)[a-z]{3,}ly|[a-z]+fold")  # doubled, roughly; but a bed
 UNIT = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*(?:\^-?\d)?(?:/[^\W\d_]+(?:\^-?\d)?)?|[$€£¥₹¢%](?:/[A-Za-z]+)?|\^\\circ")
 GLUED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")  # words of scripts that set no spaces
 
@@ -254,7 +257,7 @@ def is_unit(word: str, apart: bool, upright: bool, head: bool) -> bool:
         single = part.removesuffix("s")
         if {part, single} & NO_UNITS or (PARTS.fullmatch(part) and (head or part.endswith("s"))):
             return False
-        if head and (part in NO_HEADS or CHANGED.fullmatch(part)):
+        if head and (part in NO_HEADS or (CHANGED.fullmatch(part) and part not in ADDED)):
             return False
     letters = re.match(r"[^\W\d_]*", word)[0]  # type: ignore[index]
     known = letters in UNITS or unit_name(letters, "") in NAMES

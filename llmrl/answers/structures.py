@@ -14,16 +14,15 @@ from llmrl.answers.notation import GREEK, enclosed, squeezed, ungrouped
 
 MAX_PARTS = 24  # that are compared
 
-CAPITAL = "|".join(name.capitalize() for name in GREEK.split())
-SYMBOL = rf"\\(?:{'|'.join(GREEK.split())}|phi|psi|omega|chi|ell|{CAPITAL}|Phi|Psi|Omega)|[A-Za-z]"
-WORDED = r"[A-Za-z]{3,}(?: [A-Za-z]{3,}){0,3}"
+SYMBOL = rf"\\(?:{'|'.join([*GREEK.split(), *GREEK.title().split()])}|ell)|[A-Za-z]"
+WORDED_NAME = r"[A-Za-z]{3,}(?: [A-Za-z]{3,}){0,3}"
 NAME = re.compile(
-    rf'(?:\\vec ?\{{?[A-Za-z]\}}?|{SYMBOL}|"[A-Za-z ]+"|{WORDED}|m?\\angle ?[A-Z]{{0,3}}|\|?[A-Z]{{1,2}}\|?|\|[a-z]\||'
-    r"\[[A-Z]+\]|[a-z](?: ?: ?[a-z])+|\\frac\{[a-z]{1,2}\}\{[a-z]{1,2}\}|"
+    rf'(?:\\vec ?\{{?[A-Za-z]\}}?|{SYMBOL}|"[A-Za-z ]+"|{WORDED_NAME}|m?\\angle ?[A-Z]{{0,3}}|\|?[A-Z]{{1,2}}\|?|'
+    r"\|[a-z]\||\[[A-Z]+\]|[a-z](?: ?: ?[a-z])+|\\frac\{[a-z]{1,2}\}\{[a-z]{1,2}\}|"
     rf"\((?:(?:{SYMBOL})(?:_\d)?(?:, ?|(?=\)))){{2,}}\))"
     r"(?:_(?:[A-Za-z\d]|\{[^{}]*\}))?(?:'|\^\{-1\})*(?:\(-?[A-Za-z\d]+(?:, ?[A-Za-z\d]+)?\))?"
 )
-NO_NAME = re.compile(r"\b(?:and|or|not|if|otherwise|maybe)\b|\([xyz, ]+\)")
+NO_NAME = re.compile(r"\b(?:and|or|not|if|otherwise|maybe)\b")
 RELATION = re.compile(r"\\(?:le|ge|ne|approx|equiv|in)(?![A-Za-z])|<=|>=|!=|[<>=]")
 ORDER = {"<": "<", ">": ">", "\\le": "<=", "<=": "<=", "\\ge": ">=", ">=": ">="}
 WORD = r'(?<![A-Za-z])(?:"(?:{0})"|(?:{0})(?![A-Za-z]))'
@@ -80,9 +79,9 @@ def relation(text: str) -> Relation:
 
 def is_name(text: str) -> bool:
     r"""Whether a text may be what a value is called: `x`, `f(x)`, `x_1`, `Total cost`, `m\angle A`, `(x, y)`."""
-    if (listed := NO_NAME.search(text)) and sorted(letters := re.findall("[xyz]", listed[0])) == letters != []:
-        listed = None  # (x, y), in their order
-    return NAME.fullmatch(text) is not None and not listed
+    axes = [re.findall("[xyz]", one) for one in re.findall(r"\([xyz, ]+\)", text)]  # in their order: no (y, x)
+    ordered = all(one == sorted(one) for one in axes)
+    return ordered and NAME.fullmatch(text) is not None and not NO_NAME.search(text)
 
 
 @lru_cache(maxsize=2**12)
