@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple, get_args
 
 Kind = Literal["boxed", "hash", "tag", "phrase"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-MAX_CHARACTERS = 300  # characters of an answer, which bounds the work of comparing two
+MAX_CHARACTERS = 300  # of an answer, which bounds the work of comparing two
 
 PLAIN_BOX = re.compile(r"\\boxed\{([^\\{}]*)\}")
 BOX = re.compile(r"\\{1,2}(?:boxed|fbox)(?![A-Za-z])\s*(?:(\{)|([+-]?[\d.,]*\d|[A-Za-z]))?|\\.|[{}]", re.DOTALL)
@@ -97,6 +97,8 @@ def tags(text: str) -> Iterator[Mark]:
     opened = None
     for one in TAG.finditer(text):
         if not one[1]:
+            if opened is not None:  # never closed: what it says counts against the next
+                yield Mark(text[opened[1] : one.start()], opened[0], one.start())
             opened = one.span()
         elif opened is not None:
             yield Mark(text[opened[1] : one.start()], opened[0], one.end())

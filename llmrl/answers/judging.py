@@ -12,7 +12,7 @@ import re
 import statistics
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from llmrl.answers import quantities
 from llmrl.answers.conventions import Choice, choice, ratio, same_ratio, same_time, same_words
@@ -184,7 +184,7 @@ def same_group(expected: str, answer: str, depth: int, ranges: bool = False) -> 
         return False
     if ranges and {one.kind, other.kind} & {"", "and", "or"} and {one.kind, other.kind} & {"()", "[]"}:
         return False
-    return same_parts(one, other, lambda part, given: same(part, given, depth + 1))
+    return same_parts(one, other, partial(same, depth=depth + 1))
 
 
 def same_equation(expected: str, answer: str, depth: int) -> bool:
@@ -195,7 +195,7 @@ def same_equation(expected: str, answer: str, depth: int) -> bool:
         answer = unnamed(answer) if answer.startswith("(") else answer  # (x, y) = (1, 2)
         if "=" not in answer and len({relation(part).sides[0] for part in several.parts if "=" in part}) > 1:
             several = Group("()", several.parts)  # x = 1, y = 2 as (1, 2)
-        return same_parts(several, group(answer), lambda part, given: same(part, given, depth + 1))
+        return same_parts(several, group(answer), partial(same, depth=depth + 1))
     sides, signs = relation(expected)
     answer_sides, answer_signs = relation(answer)
     if signs != ["="] or {*answer_signs} - {"=", "\\approx"}:

@@ -1,6 +1,8 @@
 r"""Lowest terms: whether a number without letters is worked out, as one writes an answer.
 
-\frac{3}{2}   2\sqrt{3}   1 + \pi        and not   \frac{6}{4}   \sqrt{12}   1 + 2 + \pi   2^5   \sin 30^\circ
+    \frac{3}{2}   2\sqrt{3}   1 + \pi        and not   \frac{6}{4}   \sqrt{12}   1 + 2 + \pi   2^5   \sin 30^\circ
+
+An answer must be, where the gold answer is: else the question's own sum would be an answer to it.
 """
 
 from __future__ import annotations

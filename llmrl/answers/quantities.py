@@ -1,6 +1,8 @@
 r"""Numbers in every usual writing, by their exact value, with the unit that is named.
 
-10,000   -3.50   \frac{1}{2}   1 1/2   3 \times 10^8   0.\overline{3}   $5 million   twelve   90^\circ   132 "km"
+    10,000   -3.50   \frac{1}{2}   1 1/2   3 \times 10^8   0.\overline{3}   $5 million   twelve   90^\circ   132 "km"
+
+A noun after a number is its unit; a letter is a variable, and what makes another number of it is none.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 r"""Structures: how an answer in plain notation is put together, outside its brackets.
 
-x = 5    1 < x \le 2    \{1, 2\}    (1, 2)    [0, \infty)    1 and 2    3 \pm \sqrt{2}    \begin{pmatrix} …
+    x = 5    1 < x \le 2    \{1, 2\}    (1, 2)    [0, \infty)    1 and 2    3 \pm \sqrt{2}    \begin{pmatrix} …
+
+What the parts are is not looked at here: who compares two answers hands in how two parts are compared.
 """
 
 from __future__ import annotations

@@ -87,6 +87,7 @@ def test_the_setting(marks: list[str], expected: str | None) -> None:
         (r"The answer is 36 times 2. So \boxed{72}", ["72"]),
         ("#### 73\nso \\boxed{72}", ["72", "73"]),
         ("<answer>73</answer> \\boxed{72}", ["72", "73"]),
+        ("<answer>73<answer>72</answer>", ["72", "73"]),
         (r"\boxed{\text{Answer: } 72}", [r"\text{Answer: } 72"]),
         (r"\boxed{4}. No, the answer is 3.", ["4", "3"]),
         (r"\boxed{4}. The answer is above.", ["4"]),
