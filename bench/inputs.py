@@ -14,7 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmrl.data.rows import SCHEMAS, Message, Row
+from llmrl.data.rows import Row
+from llmrl.data.spool import SCHEMAS
+from llmrl.data.turns import Turn
 from llmrl.params import experiment
 from llmrl.toy import arithmetic
 from llmrl.training.rows import lengths
@@ -90,10 +92,10 @@ def rows(limits: dict[str, int], tokenizer: PreTrainedTokenizerBase, root: Path)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    def asked(text: str) -> list[Message]:
+    def asked(text: str) -> list[Turn]:
         return [{"role": "user", "content": text}]
 
-    def answered(text: str) -> list[Message]:
+    def answered(text: str) -> list[Turn]:
         return [{"role": "assistant", "content": text}]
 
     shapes: dict[str, Callable[[str], Row]] = {

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
 from bench.clone import cloned
-from llmrl.data.rows import SCHEMAS
+from llmrl.data.spool import SCHEMAS
 
 TIMES = 10
 WORDS = 40  # a turn

@@ -10,7 +10,7 @@ from llmrl.fields import ENGLISH, Field, as_yaml, fields_of
 from llmrl.measuring.settings import Answers
 from llmrl.session.settings import RunSettings
 from llmrl.training.options import DECIDED
-from llmrl.training.settings import GrpoSettings, Lora, StageSettings, TrainSettings
+from llmrl.training.settings import GrpoSettings, Lora, SftSettings, StageSettings, TrainSettings
 
 HEAD = """\
 # Settings
@@ -26,7 +26,7 @@ every argument of
 [`GRPOConfig`](https://huggingface.co/docs/trl/grpo_trainer#trl.GRPOConfig), under TRL's own name and with TRL's
 default, but for those that are decided elsewhere (the last table).
 """
-SHARED, STAGE, GRPO = (fields_of(one) for one in (TrainSettings, StageSettings, GrpoSettings))
+SHARED, STAGE, SFT, GRPO = (fields_of(one) for one in (TrainSettings, StageSettings, SftSettings, GrpoSettings))
 SECTIONS: tuple[tuple[str, str, Any], ...] = (
     ("launch", "What starts a stage: `python`, or `torchrun --standalone --nproc_per_node=2`.", {}),
     ("model", "Where the base model comes from.", fields_of(Model)),
@@ -36,6 +36,7 @@ SECTIONS: tuple[tuple[str, str, Any], ...] = (
     ("train", "What all four stages share; a stage's section overrides all but `lr`.", SHARED),
     ("train.lora", "Adapters; also in a stage's section.", fields_of(Lora)),
     ("sft, reward, dpo, grpo", "What each stage has besides.", STAGE.keys() - SHARED.keys()),
+    ("sft", "What SFT has besides.", {name: one for name, one in SFT.items() if name not in STAGE}),
     ("grpo", "What GRPO has besides.", GRPO.keys() - STAGE.keys()),
     ("answers", "How every policy is measured.", fields_of(Answers)),
     ("run", "What changes no result: no stage depends on it.", fields_of(RunSettings)),

@@ -23,6 +23,10 @@ class InputError(Exception):
     """What is wrong, where (file, key, line, row), and what would be right, in words meant for the user."""
 
 
+class DefectiveError(Exception):
+    """A row of data that cannot be trained on; its message is the reason it is counted under."""
+
+
 @contextmanager
 def reported() -> Iterator[None]:
     """End the process with the message of an `InputError`, or of a disk that refuses, on stderr and exit status 2,
@@ -52,7 +56,5 @@ def refused(error: BaseException | None) -> str | None:
             return f"{getattr(error, 'filename', None) or 'writing'}: {DISK[number]}"
         if "PytorchStreamWriter" in str(error) or "inline_container" in str(error):  # torch.save does not say why
             return f"writing a checkpoint: {DISK[errno.ENOSPC]}"
-        if getattr(error, "sqlite_errorname", None) == "SQLITE_FULL":
-            return f"writing a temporary file (TMPDIR puts these elsewhere): {DISK[errno.ENOSPC]}"
         error = error.__cause__ or error.__context__
     return None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from rich.text import Text
 
 from llmrl import folders, repository
 from llmrl.errors import InputError
@@ -42,8 +43,10 @@ if TYPE_CHECKING:
 def run_stage(experiment: Experiment, name: str, build: loop.Build, stop: Stop) -> None:
     """Train, save and measure: models/<name> and metrics/<name>."""
     settings = experiment.stages[name]
+    for later in experiment.stages.values() if STAGES[name].answers else ():  # which are made after data/prompts
+        rows.require_solutions(later)
     tokenizer = loading.load_tokenizer(settings.own.init)
-    eval_rows, too_long = rows.evaluated_on(settings, tokenizer)
+    eval_rows, left_out = rows.evaluated_on(settings, tokenizer)
     made_by = provenance.made_by(settings, eval_rows)
     place = checkpoints.place(name, made_by)
     stop.goes_on = lambda: checkpoints.progress(place)
@@ -51,7 +54,7 @@ def run_stage(experiment: Experiment, name: str, build: loop.Build, stop: Stop) 
         with folder.phase("loading"):
             machine = hardware.detect(settings)
             processes.join(machine.kind)
-        run = Run(settings, machine, tokenizer, eval_rows, too_long, folder.path, f"{folder.id}-{name}")
+        run = Run(settings, machine, tokenizer, eval_rows, left_out, folder.path, f"{folder.id}-{name}")
         Work(experiment, run, build, made_by, folder, checkpoints.Store(place, str(machine)), stop).do()
 
 
@@ -168,12 +171,14 @@ class Work:
         shutil.copy(kept, self.folder.path)
         return pq.read_table(kept).to_pylist()
 
-    def loaded(self, run: Run, trainer: Trainer, counts: dict[str, int]) -> None:
+    def loaded(self, run: Run, trainer: Trainer, counts: dict[str, int], left_out: rows.LeftOut) -> None:
         """The trainer is there, for so many rows, others left out."""
         self.seen.rows |= counts
         (self.folder.path / "sample.txt").write_text(sample.text(trainer, run.tokenizer), encoding="utf-8")
-        left_out = self.seen.rows | {"rows_too_long": self.seen.rows["rows_too_long"] + run.too_long}
-        self.folder.terminal.show(screen.work(run, trainer, left_out, self.checkpoint))
+        both = left_out + run.left_out
+        self.folder.terminal.show(screen.work(run, trainer, self.seen.rows | both.counts, self.checkpoint))
+        if both.refused:
+            self.folder.terminal.show(Text(f"refused: {both.reasons}"))  # as it stands: a reason may have brackets
 
     def measured(self, before: dict[str, float]) -> None:
         self.seen.before = self.figures.tracked(before)
@@ -220,7 +225,7 @@ class Work:
                     f"{self.name}: the training diverged: {', '.join(lost)} of the trained model is not finite. "
                     f"Lower train.lr or {self.name}.lr_scale in params.yaml; models/{self.name} was not made."
                 )
-            self.figures.write(before, after, tables, self.run.too_long)
+            self.figures.write(before, after, tables, self.run.left_out.counts)
         self.folder.terminal.show(screen.outcome(self.run, before, self.figures.during(), after))
         if unseen := [name for name in after if name not in before and name != "answers"]:
             said = (

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.optim.lr_scheduler import OneCycleLR
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from llmrl.data.rows import held_out
+from llmrl.data.asking import held_out
 from llmrl.toy import arithmetic
 
 FOLDER = Path("models/tiny")

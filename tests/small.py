@@ -15,6 +15,7 @@ from llmrl import params
 from llmrl.models import loading
 from llmrl.training import loop
 from llmrl.training.hardware import Hardware
+from llmrl.training.rows import LeftOut
 from llmrl.training.run import Run
 from llmrl.training.settings import Lora, Settings
 
@@ -48,7 +49,7 @@ def run(
         tokenizer=loading.load_tokenizer(TINY),
         train_rows=datasets.Dataset.from_list(rows),
         eval_rows=datasets.Dataset.from_list(rows),
-        too_long=0,
+        left_out=LeftOut(),
         output_dir=folder,
         name="run",
     )

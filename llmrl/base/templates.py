@@ -44,7 +44,7 @@ TURNS = """\
 {{- %(header)s }}
 {%%- endif %%}
 """
-# Conversations with tools stay the original's: they are not trained on here.
+# Conversations with tools stay the original's, without marks: SFT refuses them.
 TOOLS = """\
 {%%- if tools or messages | selectattr('tool_calls') | list
         or messages | selectattr('role', 'equalto', 'tool') | list %%}

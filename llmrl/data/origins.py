@@ -1,7 +1,7 @@
 """Where rows come from: built in, the user's own files, or a repository of the Hub at a commit.
 
-Files are JSON Lines, Parquet or CSV, and read a row at a time; a user's own lie in data/raw/<name>/. Which of a
-repository's are trained on, and which are its tests, that never are, its README.md says, or else their names:
+A user's own files lie in data/raw/<name>/. Which files are trained on, and which are tests, that never are, tells the
+README.md of a repository, or else a word in their names:
 
     configs: [{config_name: default, data_files: [{split: train, path: data/train-*}, …]}]
     data/train-00000-of-00002.parquet, test.jsonl, validation/part1.csv
@@ -11,17 +11,15 @@ repository's are trained on, and which are its tests, that never are, its README
 
 from __future__ import annotations
 
-import csv
-import json
 import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from llmrl.data import files
+from llmrl.data.files import ENDINGS, Rows, readable
 from llmrl.data.settings import Part
 from llmrl.errors import InputError
 from llmrl.fields import many
@@ -29,141 +27,130 @@ from llmrl.progress import Progress
 from llmrl.sources import TESTS, of_hub
 from llmrl.toy import arithmetic
 
-Rows = Iterator[tuple[str, dict[str, Any]]]  # where each stands, as file:line, or file:row of Parquet, from 1
-
 BUILTIN = {"sft": arithmetic.conversations, "preference": arithmetic.preferences, "prompts": arithmetic.prompts}
-BATCH = 1000  # rows of a Parquet file in memory at once
 SHARD = re.compile(r"(?:.*/)?([\w.]+?)-\d{5}-of-\d{5}[\w-]*\.\w+")
 WORDS = {"train": "train", "training": "train", "testing": "test", "evaluation": "eval"} | {one: one for one in TESTS}
+ABOUT = re.compile(
+    r"(?i)(.*/)?(README\.md|\.gitattributes|\.gitignore|\.gitkeep|.*\.dvc)"
+)  # no data, and not meant as such
 
-csv.field_size_limit(2**31 - 1)  # the most there is everywhere: a cell may be a whole document
 
-
-def rows_from(part: Part, data_set: str, seed: int, progress: Progress) -> tuple[Rows, Rows, dict[str, Path]]:
-    """The rows of a source that may be trained on, those of its own tests, which never are, and the files they are read
-    from: one of the Hub is downloaded, and is there, when its rows are wanted. Raises InputError where there is none.
+@dataclass(frozen=True)
+class Origin:
+    """Rows of a source that may be trained on, and those of its tests or of the evaluation set that is named, which
+    never are. Of the files those that were read are there once their rows are wanted: a repository's is downloaded
+    then. `not_read` says why of the others.
     """
+
+    training: Rows
+    tests: Rows
+    read: dict[str, Path]
+    tested: list[str]  # files of tests
+    not_read: dict[str, str]
+
+
+def origin(part: Part, data_set: str, seed: int, progress: Progress) -> Origin:
+    """What there is of a source. Raises InputError where there is none."""
     fetched: dict[str, Path] = {}
     if part.source.startswith("builtin:"):  # made here, without end
         made = enumerate(BUILTIN[data_set](seed), 1)
-        return ((f"{part.source}:{number}", row) for number, row in made), iter(()), fetched
+        return Origin(((f"{part.source}:{number}", row) for number, row in made), iter(()), fetched, [], {})
     if not of_hub(part.source):
         folder = Path("data/raw") / data_set
-        own = {str(path.relative_to(folder)): path for path in readable(folder)}
-        return (row for path in own.values() for row in rows_of(path, str(path))), iter(()), own
+        training, tests, not_read = own(folder, part)
+
+        def own_rows(paths: list[str]) -> Rows:
+            for path in paths:
+                fetched[path] = folder / path
+                yield from files.rows_of(folder / path, str(folder / path))
+
+        return Origin(own_rows(training), own_rows(tests), fetched, tests, not_read)
     from llmrl.hub import Repository
 
     repository = Repository("dataset", part.source, part.revision, progress)
     card = repository.card()
     try:
-        training, tests = files_of(list(repository.tree), card, part)
+        training, tests, not_read = files_of(list(repository.tree), card, part)
     except InputError as error:
         raise InputError(f"{repository}: {error}") from None
 
     def rows(paths: list[str]) -> Rows:
         for path in paths:
             fetched[path] = repository.file(path)
-            yield from rows_of(fetched[path], f"{repository}/{path}")
+            yield from files.rows_of(fetched[path], f"{repository}/{path}")
 
-    return rows(training), rows(tests), fetched
+    return Origin(rows(training), rows(tests), fetched, tests, not_read)
 
 
-def readable(folder: Path) -> list[Path]:
-    """A folder's files that can be read, by name. Raises InputError where there are none."""
-    present = sorted(path for path in folder.rglob("*") if path.is_file())
-    found = [path for path in present if path.suffix in READERS]
+def own(folder: Path, part: Part) -> tuple[list[str], list[str], dict[str, str]]:
+    """The user's files to train on, those of tests, by name, and why others are not read. Raises InputError where there
+    are none to train on.
+    """
+    present = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    present = [path for path in present if not ABOUT.fullmatch(path)]
+    not_read = {path: "hidden" for path in present if files.hidden(path)}
+    not_read |= {path: "no rows" for path in present if path not in not_read and not readable(path)}
+    found = [path for path in present if path not in not_read]
+    set_name = folder.name
     if not found:
-        held = ", ".join(path.name for path in present) or "nothing"
+        held = ", ".join(present) or "nothing"
         raise InputError(
-            f"{folder}/ holds no {', '.join(READERS)} file (but {held}). Put yours there, or name another source "
-            f"as data.{folder.name}.source in params.yaml."
+            f"{folder}/ holds no file of rows ({ENDINGS}), but {held}. Put yours there, or name another source as "
+            f"data.{set_name}.source in params.yaml."
         )
-    return found
+    by_name = {path: split_of(path) for path in found}
+    tests = [path for path in found if by_name[path] not in (None, "train")]
+    if part.eval is not None:
+        named = [path for path in found if fnmatch(path, part.eval) or path.startswith(f"{part.eval.rstrip('/')}/")]
+        if not named:
+            raise InputError(
+                f"data.{set_name}.eval in params.yaml names {part.eval!r}, and {folder}/ holds {', '.join(found)}."
+            )
+        not_read |= {path: f"of a {by_name[path]} split" for path in tests if path not in named}
+        tests = named
+    training = [path for path in found if path not in tests and path not in not_read]
+    if not training:
+        raise InputError(
+            f"{folder}/ holds {', '.join(tests)}, held out by name or data.{set_name}.eval, and no file to train on: "
+            "add one, or rename what shall be trained on (train.jsonl)."
+        )
+    return training, tests, not_read
 
 
-def rows_of(path: Path, name: str) -> Rows:
-    """The rows of one file, which is spoken of by `name`. Raises InputError naming the place where it is broken."""
-    try:
-        for number, row in READERS[path.suffix](path):
-            yield f"{name}:{number}", row
-    except InputError as error:
-        raise InputError(f"{name}:{error}") from None
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{name}: cannot be read as {path.suffix}: {error}") from None
-
-
-def lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, decoded one by one so that the broken one can be named."""
-    with path.open("rb") as binary:
-        for number, line in enumerate(binary, 1):
-            try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise InputError(f"{number}: not UTF-8, in which the file must be saved: {error.reason}") from None
-
-
-def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(lines(path), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{number}: broken JSON: {error.msg} at column {error.colno}") from None
-        except RecursionError:
-            raise InputError(f"{number}: broken JSON: nested too deeply") from None
-        except ValueError:  # Python's own limit
-            digits = sys.get_int_max_str_digits()
-            raise InputError(f"{number}: broken JSON: an integer of more than {digits:,} digits") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{number}: each line must be one JSON object, {{...}}")
-        yield number, row
-
-
-def parquet(path: Path) -> Iterator[tuple[int, Any]]:
-    with pq.ParquetFile(path) as file:
-        batches = (batch.to_pylist(maps_as_pydicts="lossy") for batch in file.iter_batches(BATCH))  # or lists of pairs
-        yield from enumerate((row for rows in batches for row in rows), 1)
-
-
-def comma_separated(path: Path) -> Iterator[tuple[int, Any]]:
-    reader = csv.DictReader(lines(path), strict=True)
-    try:
-        for row in reader:
-            if None in row or None in row.values():
-                raise InputError(f"{reader.line_num}: more or fewer cells than the first line has names")
-            # An empty cell is no value.
-            yield reader.line_num, {column: cell or None for column, cell in row.items()}
-    except csv.Error as error:
-        raise InputError(f"{reader.line_num + 1}: broken CSV: {error}") from None
-
-
-# What they raise begins with the number of the line.
-READERS = {".jsonl": json_lines, ".parquet": parquet, ".csv": comma_separated}
-
-
-def files_of(paths: list[str], card: dict[str, Any], part: Part) -> tuple[list[str], list[str]]:
-    """The files of a repository that `part` names by its subset and split, and those of its tests, in order of reading.
+def files_of(paths: list[str], card: dict[str, Any], part: Part) -> tuple[list[str], list[str], dict[str, str]]:
+    """The files of a repository that `part` names by its subset and split, those of its tests, in order of reading, and
+    why others are not read.
 
     Raises InputError, with what there is, where there are none to train on.
     """
     found = splits(paths, card, part.subset)
     if not found:
-        held = [path for path in paths if path not in ("README.md", ".gitattributes")] or ["nothing"]
+        held = [path for path in paths if not ABOUT.fullmatch(path)] or ["nothing"]
         some = ", ".join(held[:5]) + (", …" if len(held) > 5 else "")
-        raise InputError(f"has no {', '.join(READERS)} file in it (but {some}); use another data set.")
-    if part.split not in found:
-        raise InputError(
-            f"has no split {part.split!r}, but {', '.join(found)}: name another as `split` in params.yaml."
-        )
+        raise InputError(f"has no file of rows in it ({ENDINGS}), but {some}; use another data set.")
+    for name, split in (("split", part.split), ("eval", part.eval or part.split)):
+        if split not in found:
+            raise InputError(
+                f"has no split {split!r}, but {', '.join(found)}: name another as `{name}` in params.yaml."
+            )
     # train_sft's tests are test_sft, validation_sft, …
     twins = [part.split.replace("train", kind) if "train" in part.split else kind for kind in TESTS]
+    twins = [part.eval] if part.eval else twins
     tests = [path for twin in dict.fromkeys(twins) for path in found.get(twin, [])]
     training = [path for path in found[part.split] if path not in tests]
     for path in (*training, *tests):
-        if not path.endswith(tuple(READERS)):
-            raise InputError(f"{path} is none of {', '.join(READERS)}, which alone are read; use another data set.")
-    return training, tests
+        if not readable(path):
+            raise InputError(f"{path} is no file of rows ({ENDINGS}); use another data set.")
+    of_split = {path: f"of the split {split}" for split, those in found.items() for path in those}
+    others = (path for path in paths if path not in (*training, *tests) and not ABOUT.fullmatch(path))
+    return (
+        training,
+        tests,
+        {
+            path: of_split.get(path, "of no split" if part.subset is None else f"not of {part.subset}")
+            for path in others
+        },
+    )
 
 
 def splits(paths: list[str], card: dict[str, Any], subset: str | None) -> dict[str, list[str]]:
@@ -194,13 +181,23 @@ def splits(paths: list[str], card: dict[str, Any], subset: str | None) -> dict[s
     }
 
 
-def by_name(paths: list[str]) -> dict[str, list[str]]:
+def by_name(paths: Iterable[str]) -> dict[str, list[str]]:
     """The files of each split, by a word in their names, or a folder's; all are to train on where none has one."""
+    rows = [path for path in paths if readable(path)]
     found: dict[str, list[str]] = {}
-    rows = [path for path in paths if path.endswith(tuple(READERS))]
     for path in rows:
-        shard = SHARD.fullmatch(path)
-        words = [WORDS[word] for word in reversed(re.findall("[a-z]+", path.lower())) if word in WORDS]
-        if shard or words:
-            found.setdefault(shard[1] if shard else words[0], []).append(path)
+        if split := split_of(path):
+            found.setdefault(split, []).append(path)
     return found or ({"train": rows} if rows else {})
+
+
+def split_of(path: str) -> str | None:
+    """The split that a file is of by its name or a folder's, if any.
+
+    >>> split_of("data/train_sft-00000-of-00002.parquet"), split_of("validation/part1.csv"), split_of("latest.jsonl")
+    ('train_sft', 'validation', None)
+    """
+    if shard := SHARD.fullmatch(path):
+        return shard[1]
+    words = (WORDS[word] for word in reversed(re.findall("[a-z]+", path.lower())) if word in WORDS)
+    return next(words, None)

@@ -1,185 +1,183 @@
 """Makes one data set: `python -m llmrl.data.prepare sft`.
 
-    its sources (built in, the user's files, repositories of the Hub) -> data/<name>/{train,eval}.parquet, source.json
+    its sources (built in, the user's files, repositories of the Hub)
+      -> data/<name>/{train,eval}.parquet, source.json, sample.txt, held_out.jsonl; metrics/data/<name>.json
 
 A defective row is dropped and counted by reason, up to a stated share; a defective file stops the run. Rows pass
-through one by one, and only a hash of each is kept. The folder appears whole, by rename, once everything is written.
+through one by one into a file of their own, and of each a few bytes are kept, by which it is decided what is used. The
+folder appears whole, by rename, once everything is written.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import gc
 import json
-import sqlite3
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from llmrl.data import origins, rows
-from llmrl.data.settings import DATA_SETS, Data, Part, Source
+from llmrl.data import spool
+from llmrl.data.held_out import HELD_OUT, policies, without_near, write_held_out
+from llmrl.data.mixing import quotas, shares
+from llmrl.data.overlap import HeldOut
+from llmrl.data.settings import DATA_SETS, Data, Source
+from llmrl.data.sieve import NEAR, OVER, UNUSED_FOR, Sieve
+from llmrl.data.spool import CHUNK, EVAL, TRAIN, Distinct, Written
+from llmrl.data.summary import closing_lines, shortened
 from llmrl.errors import InputError, reported
 from llmrl.progress import Progress
-from llmrl.repository import replaced, sha256
+from llmrl.repository import replaced
 
-CHUNK = 1000  # rows a write: what is held in memory
-SIDES = ("train", "eval")
-
-
-class Sieve:
-    """Lets the usable rows of one source pass, each once and in the data set's one shape; counts the others."""
-
-    def __init__(self, name: str, data: Data, part: Part, seen: sqlite3.Connection, progress: Progress) -> None:
-        self.name, self.data, self.part, self.seen, self.progress = name, data, part, seen, progress
-        self.training, self.tests, self.files = origins.rows_from(part, name, data.seed, progress)
-        self.read = 0
-        self.dropped: Counter[str] = Counter()  # by reason
-        self.examples: dict[str, str] = {}  # where the first row of each reason stands
-        self.found: dict[str, None] = {}  # the further columns of prompts, in order
-        self.left_out: dict[str, str] = {}  # those that are not handed on, with the reason
-
-    def usable(self, tests: bool) -> Iterator[rows.Row]:
-        """Those rows of the source that can be used. Raises InputError where one lacks a column."""
-        for where, row in self.tests if tests else self.training:
-            self.read += 1
-            if self.read % CHUNK == 0:
-                self.progress.report(self.part.source, self.read, None, f"{self.read:,} rows read")
-            try:
-                shaped = rows.shape(self.name, row, self.part.columns)
-                digest = hashlib.blake2b(json.dumps(shaped).encode(), digest_size=8).digest()
-                if self.name == "prompts":  # after the digest: a row does not differ from another in these alone
-                    extra, left_out = rows.extra_of(row, self.part.columns)
-                    self.left_out |= left_out
-                    # Rows before the first that cannot say a column keep it: `extra_columns` says what is handed on.
-                    shaped["extra"] = rows.as_map({name: extra[name] for name in extra if name not in self.left_out})
-                    self.found |= dict.fromkeys(extra)
-                number = int.from_bytes(digest, signed=True)
-                if not self.seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (number,)).rowcount:
-                    raise rows.DefectiveError("duplicate")
-            except InputError as error:
-                raise InputError(f"{where}: {error}") from None
-            except rows.DefectiveError as reason:
-                self.dropped[str(reason)] += 1
-                self.examples.setdefault(str(reason), where)
-            else:
-                yield shaped
-
-    @property
-    def extra_columns(self) -> list[str]:
-        """The names of the further columns that rewards are given."""
-        return [column for column in self.found if column not in self.left_out]
-
-    def report(self) -> dict[str, Any]:
-        """The source and what became of its rows. Raises InputError where more than the stated share is defective."""
-        builtin = self.part.source.startswith("builtin:")  # which repeats itself by nature
-        if not builtin and self.dropped.total() > self.data.max_defective * self.read:
-            examples = (f"{count} {one} (first: {self.examples[one]})" for one, count in self.dropped.most_common())
-            raise InputError(
-                f"data/{self.name}: {self.dropped.total()} of {self.read} rows are defective, more than "
-                f"data.max_defective in params.yaml allows ({self.data.max_defective:g}): {'; '.join(examples)}."
-            )
-        named = {"source": self.part.source, "revision": self.part.revision, "subset": self.part.subset}
-        kept = self.read - self.dropped.total()
-        counts = {"read": self.read, "kept": kept, "dropped": dict(sorted(self.dropped.items()))}
-        extra = {"extra_columns": self.extra_columns, "left_out": self.left_out} if self.name == "prompts" else {}
-        files = {name: sha256(path) for name, path in self.files.items()}
-        return named | {"files": files, "rows": counts} | extra
+SIDES = {"train": TRAIN, "eval": EVAL}
+MORE = 1.02  # of a built-in task's rows are made than are wanted: some may be near-duplicates of held-out prompts
 
 
-def interleaved(weights: dict[Iterator[Any], float], whole: bool) -> Iterator[Any]:
-    """Items of several streams, in proportion to their weights and the same every time.
-
-    It ends with the first stream that ends, so that the proportions hold; with `whole` when all have ended.
-
-    >>> "".join(interleaved({iter("aaaa"): 2, iter("bbbb"): 1}, whole=False))
-    'aabaab'
+def prepare(name: str, data: Data, out: Path) -> tuple[dict[str, Any], str]:
+    """Write the data set into `out`; the figures of it, and what it is in words. Raises InputError where a source is
+    not what it must be.
     """
-    taken = dict.fromkeys(weights, 0)
-    while taken:
-        stream = min(taken, key=lambda one: (taken[one] + 1) / weights[one])
-        if (item := next(stream, None)) is not None:
-            taken[stream] += 1
-            yield item
-        elif whole:
-            del taken[stream]
-        else:
-            return
+    source: Source = getattr(data, name)
+    with Progress(f"data/{name}") as progress, tempfile.TemporaryDirectory(dir=out, prefix=".rows-") as folder:
+        sieves = sifted(name, data, source, progress, Path(folder))
+        reports = [sieve.report() for sieve in sieves]
+        held_out = out / HELD_OUT
+        write_held_out(sieves, name, held_out)
+        without_near(sieves, held_out)
+        chosen = used_rows(sieves, source)
+        require_rows(name, data, sieves, chosen)
+        measured = HeldOut(policies(held_out))
+        written = write(name, sieves, chosen, out, measured)
+    write_text(out / "sample.txt", "\n".join(text for sieve in sieves for text in sieve.samples))
+    counts = {"read": sum(sieve.read for sieve in sieves), **written}
+    counts |= {reason: sum(sieve.counts[reason] for sieve in sieves) for reason in UNUSED_FOR}
+    overlap = {"held_out_prompts": measured.num_prompts, "exact": measured.exact, "shared": measured.shared}
+    report = {"sources": reports, "rows": counts, "overlap": overlap}
+    write_text(out / "source.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    if measured.shared > data.max_overlap * measured.num_prompts:
+        asked = [*policies(held_out)]
+        some = "; ".join(repr(shortened(asked[one.prompt])) for one in measured.examples[:3])
+        raise InputError(
+            f"data/{name}: {measured.shared} of {measured.num_prompts} held-out prompts stand in the text to train on, "
+            f"{measured.exact} of them word for word, more than data.max_overlap in params.yaml allows "
+            f"({data.max_overlap:g}): {some}. Leave those rows out, or raise it."
+        )
+    return {"rows": written, "overlap": overlap}, closing_lines(name, report, sieves)
 
 
-def split(sieves: list[Sieve], data: Data, source: Source, counts: dict[str, int]) -> Iterator[tuple[str, rows.Row]]:
-    """Each row that is used, with the side it falls on, until both sides are full; `counts` has those, and the others.
+def sifted(name: str, data: Data, source: Source, progress: Progress, folder: Path) -> list[Sieve]:
+    """The sources with all that is usable of them: a built-in one last, as it has no end."""
+    seen = Distinct()
+    sieves = [
+        Sieve(name, data, part, seen, progress, folder / f"{number}.arrow") for number, part in enumerate(source.parts)
+    ]
+    ends = [sieve for sieve in sieves if not sieve.builtin]
+    for sieve in ends:
+        sieve.take()
+    weights = {id(sieve): sieve.part.weight for sieve in sieves}
+    for sieve in sieves:
+        if sieve.builtin:
+            scales = [one.counts["train"] / one.part.weight for one in ends]
+            scales += [] if source.rows is None else [source.rows / sum(weights.values())]
+            limits = {"train": min(scales) * sieve.part.weight * (MORE if source.rows or ends else 1) + 10}
+            if source.eval_rows is not None:
+                limits["eval"] = source.eval_rows * sieve.part.weight / sum(weights.values())
+            sieve.take(limits)
+    return sieves
 
-    Rows of a source's own tests may be held out, and are never trained on.
-    """
-    limits = {"train": source.rows, "eval": source.eval_rows}
-    for tests, wanted in ((False, SIDES), (True, ("eval",))):
-        mixed = interleaved({sieve.usable(tests): sieve.part.weight for sieve in sieves}, whole=tests)
-        while any(counts[side] != limits[side] for side in wanted) and (row := next(mixed, None)):
-            side = "eval" if rows.held_out(row, data.salt, data.eval_share) else "train"
-            if side not in wanted:
-                counts["of test splits, not to be trained on"] += 1
-            elif counts[side] == limits[side]:
-                counts["over the limits"] += 1
-            else:
-                counts[side] += 1
-                yield side, row
+
+def used_rows(sieves: list[Sieve], source: Source) -> dict[str, list[np.ndarray]]:
+    """Which rows of each source are used on each side (bool)."""
+    weights = [sieve.part.weight for sieve in sieves]
+    counts = {side: [int((sieve.spool.side == number).sum()) for sieve in sieves] for side, number in SIDES.items()}
+    wanted = {
+        "train": quotas(counts["train"], weights, source.rows),
+        "eval": shares(counts["eval"], weights, source.eval_rows),
+    }
+    found = {}
+    for side, number in SIDES.items():
+        found[side] = [
+            sieve.spool.chosen(number, most, sample=not sieve.builtin)
+            for sieve, most in zip(sieves, wanted[side], strict=True)
+        ]
+        for sieve, chosen, count in zip(sieves, found[side], counts[side], strict=True):
+            sieve.counts[OVER] += count - int(chosen.sum())
+    return found
 
 
-def prepare(name: str, data: Data, out: Path) -> str:
-    """Write the data set into `out`, and say what it is. Raises InputError where a source is not what it must be."""
-    source, schema = getattr(data, name), rows.SCHEMAS[name]
-    counts = dict.fromkeys(("read", *SIDES, "over the limits", "of test splits, not to be trained on"), 0)
-    waiting: dict[str, list[rows.Row]] = {side: [] for side in SIDES}
-    with Progress(f"data/{name}") as progress, ExitStack() as stack:
-        # Any number of rows, with little in memory: "" is a temporary file that nobody sees, gone at the end.
-        seen = sqlite3.connect("", isolation_level=None)
-        seen.executescript("PRAGMA journal_mode = OFF; CREATE TABLE seen (digest INTEGER PRIMARY KEY); BEGIN")
-        sieves = [Sieve(name, data, part, seen, progress) for part in source.parts]
-        paths = {side: out / f"{side}.parquet" for side in SIDES}
-        files = {side: stack.enter_context(pq.ParquetWriter(paths[side], schema, compression="zstd")) for side in paths}
-        for side, row in split(sieves, data, source, counts):
-            waiting[side].append(row)
-            if len(waiting[side]) == CHUNK:
-                files[side].write_table(pa.Table.from_pylist(waiting[side], schema=schema))
-                waiting[side].clear()
-        extra_columns = list(dict.fromkeys(column for sieve in sieves for column in sieve.extra_columns))
-        for side, rest in waiting.items():
-            if rest:
-                files[side].write_table(pa.Table.from_pylist(rest, schema=schema))
-            if extra_columns:
-                files[side].add_key_value_metadata({"extra_columns": json.dumps(extra_columns)})
-    read = counts["read"] = sum(sieve.read for sieve in sieves)
-    report = {"sources": [sieve.report() for sieve in sieves], "rows": counts}
-    for side in SIDES:
-        if not counts[side]:
-            raise InputError(
-                f"data/{name}/{side}.parquet would have no rows, of {read} read; it needs more rows, "
-                f"or another data.eval_share in params.yaml (now {data.eval_share:g})."
+def require_rows(name: str, data: Data, sieves: list[Sieve], chosen: dict[str, list[np.ndarray]]) -> None:
+    """Raise InputError where a side has no rows, with the reason."""
+    for side, masks in chosen.items():
+        if any(mask.any() for mask in masks):
+            continue
+        read, near = sum(sieve.read for sieve in sieves), sum(sieve.counts[NEAR] for sieve in sieves)
+        questions = set().union(*(sieve.questions for sieve in sieves))
+        needs = f"it needs more rows, or another data.eval_share in params.yaml (now {data.eval_share:g})"
+        if len(questions) == 1 and read > 1:
+            needs = (
+                f"all begin with one user turn ({shortened(questions.pop())!r}), which decides the side of the split, "
+                "so all fall on one. It needs rows that begin otherwise, or an evaluation set that "
+                f"data.{name}.eval names"
             )
-    (out / "source.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    dropped = sum((sieve.dropped for sieve in sieves), Counter())
-    reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(dropped.items())) or "none"
-    kept = f"{counts['train']:,} rows to train on, {counts['eval']:,} held out"
-    said = f"{kept}, of {read:,} read; dropped: {reasons}"
-    if extra_columns:
-        said += f"; for rewards also: {', '.join(extra_columns)}"
-    if left_out := {f"{column} ({reason})": None for sieve in sieves for column, reason in sieve.left_out.items()}:
-        said += f"; not handed on to them: {', '.join(left_out)}"
-    return said
+        elif side == "train" and near:
+            needs = f"{near} of them are near-duplicates of held-out prompts; it needs others"
+        raise InputError(f"data/{name}/{side}.parquet would have no rows, of {read} read; {needs}.")
+
+
+def write(
+    name: str, sieves: list[Sieve], chosen: dict[str, list[np.ndarray]], out: Path, measured: HeldOut
+) -> dict[str, int]:
+    """Write the rows of both sides, one after the other, and count them: those to train on in the order of the sources,
+    those held out in that of their hashes, so that the first of them are a sample. Texts to train on are looked up in
+    what is `measured`.
+    """
+    more, tools = (any(getattr(sieve.spool, what) for sieve in sieves) for what in ("more", "tools"))
+    files = {side: Written(out / f"{side}.parquet", spool.schema(name, more=more, tools=tools)) for side in SIDES}
+    for sieve, masks in zip(sieves, chosen["train"], strict=True):
+        for place, batch in sieve.spool.batches():
+            training = batch.filter(pa.array(masks[place]))
+            for column in spool.COLUMNS[name][0]:
+                measured.look_up(training.column(column).flatten().field("content"))
+            files["train"].write(files["train"].fitted(training))
+    columns = list(dict.fromkeys(column for sieve in sieves for column in sieve.extra_columns))
+    metadata = {"extra_columns": json.dumps(columns)} if columns else {}
+    files["train"].close(metadata)
+    held_out, orders = list[pa.Table](), list[int]()
+    for sieve, masks in zip(sieves, chosen["eval"], strict=True):
+        for place, batch in sieve.spool.batches():
+            held_out.append(files["eval"].fitted(batch.filter(pa.array(masks[place]))))
+            orders += [0] * len(held_out[-1]) if sieve.builtin else sieve.spool.order[place][masks[place]].tolist()
+    starts = np.cumsum([0, *map(len, held_out)])
+    places = np.argsort(np.array(orders, np.int64), kind="stable")
+    for start in range(0, len(places), CHUNK):  # all at once, or from one table, they would take twice the memory
+        some = places[start : start + CHUNK]
+        tables = np.searchsorted(starts, some, "right") - 1
+        single = (held_out[table].slice(place, 1) for table, place in zip(tables, some - starts[tables], strict=True))
+        files["eval"].write(pa.concat_tables(single))
+    files["eval"].close(metadata)
+    return {side: file.rows for side, file in files.items()}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text of the user's data, in which there may be half a character."""
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def main(name: str) -> None:
-    """Prepare data/<name>, whole or not at all."""
+    """Prepare data/<name>, whole or not at all, and write its figures into metrics/."""
     from llmrl import params
 
+    data = params.experiment().data
+    gc.disable()  # which rows do not need: they refer to no row; to look for circles takes a twentieth of the time
     with replaced(Path("data", name)) as unfinished:
-        said = prepare(name, params.experiment().data, unfinished)
-    print(f"data/{name}: {said}")
+        figures, said = prepare(name, data, unfinished)
+    metrics = Path("metrics/data", f"{name}.json")
+    metrics.parent.mkdir(parents=True, exist_ok=True)
+    metrics.write_text(json.dumps({"data": {name: figures}}, indent=2) + "\n", encoding="utf-8")
+    print(f"data/{name}: {said}".encode(errors="backslashreplace").decode())  # half a character is no UTF-8
 
 
 if __name__ == "__main__":

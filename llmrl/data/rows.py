@@ -1,134 +1,87 @@
-"""Rows of the three data sets: their one shape, and the side of the split that each falls on.
+"""Rows of the three data sets: their one shape, whatever shape they come in.
 
     sft          {"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]}
     preference   {"prompt": [a user turn], "chosen": [an assistant turn], "rejected": [an assistant turn]}
     prompts      {"prompt": [a user turn], "solution": "4", "extra": '{"task": "sum", "tests": [[2, 2]]}'}
 
-These are TRL's conversational formats (https://huggingface.co/docs/trl/dataset_formats). Any of its formats, plain or
-conversational, is made one of them here, a row at a time. `extra` are the further columns of a prompt's source, for
-rewards, as one JSON map: the sources of a mixture have different ones, rows of JSON Lines too, and Parquet would give
-every map of a column the keys of all.
+These are TRL's conversational formats (https://huggingface.co/docs/trl/dataset_formats), and any of its formats is made
+one of them here, a row at a time, any other by a function of llmrl/formats.py before. sft and preference have `tools`,
+as JSON text, where a row has some. `extra` are the further columns of a prompt's source, for rewards, as one JSON map:
+the sources of a mixture have different ones, and Parquet would give every map of a column the keys of all.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Callable, Sequence
-from datetime import date, time, timedelta
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
-
-import pyarrow as pa
 
 from llmrl.answers import final
-from llmrl.errors import InputError
+from llmrl.data.turns import LIST, Turn, conversation, either, encodable, has_value, some_text, tools_of
+from llmrl.errors import DefectiveError
 
-Message = dict[str, str]
 Row = dict[str, Any]
 
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-SCHEMAS = {
-    "sft": pa.schema([("messages", MESSAGES)]),
-    "preference": pa.schema([("prompt", MESSAGES), ("chosen", MESSAGES), ("rejected", MESSAGES)]),
-    "prompts": pa.schema([("prompt", MESSAGES), ("solution", pa.string()), ("extra", pa.string())]),
-}
-# The columns a source must have, all of any one of these, to become the data set.
-FORMATS = {
+# The columns a row must have, all of any one of these, to be of the data set.
+NEEDED = {
     "sft": (("messages",), ("prompt", "completion")),
     "preference": (("prompt", "chosen", "rejected"), ("chosen", "rejected")),
     "prompts": (("prompt",),),
 }
-# What a reward is given by these names is TRL's or ours: no further column can be handed on as one of them.
-TAKEN = {"prompt", "prompts", "completions", "completion_ids", "solution", "marks", "max_completion_length"}
-TAKEN |= {"trainer_state", "log_extra", "log_metric", "environments"}
-ROLES = ("system", "user", "assistant", "tool")
-TURNS = re.compile(r"""\s*\[\s*\{\s*["'](role|content)["']""")  # how a list of turns begins that is written as text
+SYSTEM, TOOLS = ("system", "system_prompt"), ("tools", "functions")
+# What else is read of the rows of each set, where they have it.
+BESIDE = {"sft": (*SYSTEM, *TOOLS), "preference": (*SYSTEM, *TOOLS), "prompts": (*SYSTEM, "solution")}
 
 
-class DefectiveError(Exception):
-    """A row that cannot be trained on; its message is the reason it is counted under."""
-
-
-def some_text(value: Any) -> str:
-    """A text with something in it. Raises DefectiveError."""
-    if value is None or (isinstance(value, str) and not value.strip()):
-        raise DefectiveError("empty")
-    if not isinstance(value, str):
-        raise DefectiveError("not a text")
-    return encodable(value)
-
-
-def encodable(text: str) -> str:
-    """A text that can be written as UTF-8. Raises DefectiveError."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise DefectiveError("half a Unicode character") from None
-    return text
-
-
-def conversation(value: Any, role: str) -> list[Message]:
-    """A plain text as one turn of `role`; a list of turns, also written as JSON, without a turn's further columns.
-
-    >>> conversation("2 + 2?", "user")
-    [{'role': 'user', 'content': '2 + 2?'}]
-    """
-    if isinstance(value, str) and TURNS.match(value):  # a cell of a CSV file holds no list
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise DefectiveError("a list of turns that is not JSON") from None
-    if not isinstance(value, list):
-        return [{"role": role, "content": some_text(value)}]
-    if not value:
-        raise DefectiveError("empty")
-    turns = []
-    for turn in value:
-        if not isinstance(turn, dict) or "role" not in turn:
-            raise DefectiveError("turns without role and content")
-        if turn["role"] not in ROLES:
-            raise DefectiveError(f"a role that is none of {', '.join(ROLES)}")
-        turns.append({"role": turn["role"], "content": some_text(turn.get("content"))})
-    return turns
-
-
-def sft_row(row: Row) -> Row:
-    """`messages`, or `prompt` and `completion`."""
-    if row.get("messages") is None and row.keys() >= {"prompt", "completion"}:
-        messages = conversation(row["prompt"], "user") + conversation(row["completion"], "assistant")
+def sft_row(row: Mapping[str, Any], needed: tuple[str, ...], unused: set[str]) -> Row:
+    """`messages`, or `prompt` and `completion`, of which the loss covers the completion alone."""
+    if needed == ("messages",):
+        if isinstance(row["messages"], str) and row["messages"].strip() and not LIST.match(row["messages"]):
+            raise DefectiveError("messages that are no list of turns")
+        messages = conversation(row["messages"], "user", unused)
     else:
-        messages = conversation(row["messages"], "user")
-    require_answer(messages)
-    if not any(message["role"] == "user" for message in messages):
+        prompt = conversation(row["prompt"], "user", unused)
+        prompt = [turn | {"train": False} if turn["role"] == "assistant" else turn for turn in prompt]
+        messages = prompt + conversation(row["completion"], "assistant", unused)
+    messages = with_system(row, messages)
+    roles = [turn["role"] if turn.get("train", True) else "untrained" for turn in messages]
+    if "assistant" not in roles:
+        raise DefectiveError("no turn of the assistant to train on")
+    if "user" not in roles:
         raise DefectiveError("nothing is asked")
-    return {"messages": messages}
+    return {"messages": messages, "tools": tools_of(either(row, TOOLS))}
 
 
-def preference_row(row: Row) -> Row:
+def preference_row(row: Mapping[str, Any], needed: tuple[str, ...], unused: set[str]) -> Row:
     """`chosen` and `rejected`, with the `prompt` beside them or inside both."""
-    prompt = [] if row.get("prompt") is None else conversation(row["prompt"], "user")
-    chosen, rejected = conversation(row["chosen"], "assistant"), conversation(row["rejected"], "assistant")
+    prompt = (
+        [] if "prompt" not in needed or not has_value(row["prompt"]) else conversation(row["prompt"], "user", unused)
+    )
+    chosen, rejected = (conversation(row[side], "assistant", unused) for side in ("chosen", "rejected"))
     plain = (chosen[0]["content"], rejected[0]["content"]) == (row["chosen"], row["rejected"])
     if plain and not prompt:
         same = alike(row["chosen"].rstrip(), row["rejected"].rstrip())
         # Whole ones, and one is left at least: "… 42" and "… 43" differ in 42 and 43, not in 2 and 3.
         words = "".join(re.findall(r"\S*\s+", row["chosen"][:same]))
-        prompt = conversation(words.rstrip(), "user") if words.strip() else []
-        chosen, rejected = (conversation(row[side][len(words) :], "assistant") for side in ("chosen", "rejected"))
+        prompt = conversation(words.rstrip(), "user", unused) if words.strip() else []
+        rest = (row[side][len(words) :] for side in ("chosen", "rejected"))
+        chosen, rejected = (conversation(text, "assistant", unused) for text in rest)
     elif not prompt or chosen[0]["role"] != "assistant":  # some have it beside the answers and inside them too
         same = alike(chosen[:-1], rejected[:-1])  # one turn is left at least
+        if prompt and prompt[-1]["content"].strip() not in {turn["content"].strip() for turn in chosen[:same]}:
+            raise DefectiveError("a prompt that its conversations do not have")
         prompt, chosen, rejected = chosen[:same], chosen[same:], rejected[same:]
     if not prompt:
         raise DefectiveError("chosen and rejected begin with no common prompt")
     if chosen == rejected:
         raise DefectiveError("chosen equal to rejected")
+    prompt = untrained(with_system(row, prompt))
     require_question(prompt)
     require_answer(chosen)
     require_answer(rejected)
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    found = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    return found | {"tools": tools_of(either(row, TOOLS))}
 
 
 def alike(one: Sequence[Any], other: Sequence[Any]) -> int:
@@ -136,98 +89,65 @@ def alike(one: Sequence[Any], other: Sequence[Any]) -> int:
     return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def prompts_row(row: Row) -> Row:
+def prompts_row(row: Mapping[str, Any], _: tuple[str, ...], unused: set[str]) -> Row:
     """`prompt`, with a checkable `solution` where there is one; `extra` is added to it."""
-    prompt = conversation(row["prompt"], "user")
+    prompt = untrained(with_system(row, conversation(row["prompt"], "user", unused)))
     require_question(prompt)
-    solution = row.get("solution")
-    if isinstance(solution, bool | int | float):
-        solution = str(solution)
-    if solution is not None and final.gold(some_text(solution)) is None:
+    solution = solution_of(row.get("solution"))
+    if solution is not None and final.gold(solution) is None:
         raise DefectiveError("a solution that is no single short answer")
     return {"prompt": prompt, "solution": solution}
 
 
-def require_question(prompt: list[Message]) -> None:
+def solution_of(value: Any) -> str | None:
+    """A solution as text, or None of what says that there is none. Raises DefectiveError.
+
+    >>> solution_of(4), solution_of([4.5]), solution_of("nan"), solution_of(Decimal("4.50"))
+    ('4', '4.5', None, '4.50')
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not has_value(value) or str(value).strip().lower() == "nan":
+        return None
+    if isinstance(value, bool | int | float | Decimal):
+        return str(value)
+    if not isinstance(value, str):
+        raise DefectiveError("a solution that is no single short answer")
+    return encodable(value)
+
+
+def with_system(row: Mapping[str, Any], turns: list[Turn]) -> list[Turn]:
+    """The turns, with the row's system text before them. Raises DefectiveError where they begin with another."""
+    if (text := either(row, SYSTEM)) is None:
+        return turns
+    system = {"role": "system", "content": some_text(text)}
+    if turns[0]["role"] != "system":
+        return [system, *turns]
+    if turns[0]["content"] != text:
+        raise DefectiveError("a system text beside another system turn")
+    return turns
+
+
+def untrained(prompt: list[Turn]) -> list[Turn]:
+    """The turns before an answer, which no loss covers in any case."""
+    return [{name: turn[name] for name in turn if name != "train"} if "train" in turn else turn for turn in prompt]
+
+
+def require_question(prompt: list[Turn]) -> None:
     if prompt[-1]["role"] not in ("user", "tool"):
         raise DefectiveError("nothing is asked")
 
 
-def require_answer(messages: list[Message]) -> None:
-    if messages[-1]["role"] != "assistant":
+def require_answer(turns: list[Turn]) -> None:
+    if turns[-1]["role"] != "assistant":
         raise DefectiveError("does not end with the assistant")
+    if not all(turn.get("train", True) for turn in turns):
+        raise DefectiveError("an answer that is not to be trained on")
 
 
-SHAPES: dict[str, Callable[[Row], Row]] = {"sft": sft_row, "preference": preference_row, "prompts": prompts_row}
-
-
-def shape(name: str, row: Row, columns: dict[str, str]) -> Row:
-    """A row of any of the data set's FORMATS in its one shape; `columns` maps our names of columns to its own.
-
-    Raises InputError where columns are missing, DefectiveError where the row cannot be trained on.
-    """
-    if missing := [theirs for theirs in columns.values() if theirs not in row]:
-        raise InputError(
-            f"data.{name}.columns in params.yaml names {missing[0]!r}, which the row does not have; "
-            f"it has {', '.join(row)}."
-        )
-    row = row | {ours: row[theirs] for ours, theirs in columns.items()}
-    if not any(row.keys() >= set(needed) for needed in FORMATS[name]):
-        wanted = " or ".join(" + ".join(needed) for needed in FORMATS[name])
-        raise InputError(
-            f"the row has the columns {', '.join(row)}; data/{name} needs {wanted}. "
-            f"data.{name}.columns in params.yaml maps these names to yours."
-        )
-    return SHAPES[name](row)
-
-
-def extra_of(row: Row, columns: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """A prompt's further columns, each as JSON, and why others are not handed on. Raises DefectiveError."""
-    found, left_out = {}, {}
-    used = {columns.get(ours, ours) for ours in ("prompt", "solution")}
-    for column in row:
-        if column in used:
-            continue
-        if column in TAKEN:
-            left_out[column] = "a reward is given something else by this name"
-            continue
-        try:
-            found[column] = json.dumps(row[column], ensure_ascii=False, default=as_text)
-        except TypeError as error:
-            left_out[column] = str(error)
-        except RecursionError:
-            raise DefectiveError("nested too deeply") from None
-    return found, left_out
-
-
-def as_text(value: Any) -> str:
-    """A value of Parquet that JSON has not, as text. Raises TypeError where no text says it, as with bytes."""
-    if isinstance(value, date | time | timedelta | Decimal | UUID):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} are no JSON")
-
-
-def as_map(found: dict[str, str]) -> str | None:
-    """The further columns of a row as one JSON map, those of no value left out. Raises DefectiveError.
-
-    >>> as_map({"task": '"sum"', "tests": "[[2, 2]]", "note": "null"})
-    '{"task": "sum", "tests": [[2, 2]]}'
-    """
-    pairs = [f"{json.dumps(column, ensure_ascii=False)}: {text}" for column, text in found.items() if text != "null"]
-    return encodable(f"{{{', '.join(pairs)}}}") if pairs else None
-
-
-def asked(row: Row) -> str:
-    """What identifies a row's prompt in all three sets: all up to the first user turn, however it is spaced."""
-    opening = []
-    for message in row.get("prompt") or row["messages"]:
-        opening.append((message["role"], " ".join(message["content"].split())))
-        if message["role"] == "user":
-            break
-    return json.dumps(opening, ensure_ascii=False)
-
-
-def held_out(row: Row, salt: str, share: float) -> bool:
-    """Whether a row's prompt is held out: one salted hash, the same for the three sets and for any number of rows."""
-    digest = hashlib.sha256(f"{salt}\n{asked(row)}".encode()).digest()
-    return int.from_bytes(digest[:8]) < share * 2**64
+# From a row by our names, those of them that it is made of, and a set to which names of unused fields are added.
+SHAPES: dict[str, Callable[[Mapping[str, Any], tuple[str, ...], set[str]], Row]] = {
+    "sft": sft_row,
+    "preference": preference_row,
+    "prompts": prompts_row,
+}

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any
 
 from llmrl import sources
-from llmrl.fields import SHARE, Bound, Found, Keys, above, as_yaml, at_least, english
+from llmrl.errors import InputError
+from llmrl.fields import SHARE, Bound, Found, Keys, above, as_yaml, at_least, english, meant
 
 # What the rows of each data set consist of: `columns` maps these names to a source's own.
 COLUMNS = {
-    "sft": ("messages", "prompt", "completion"),
-    "preference": ("prompt", "chosen", "rejected"),
-    "prompts": ("prompt", "solution"),
+    "sft": ("messages", "prompt", "completion", "system", "tools"),
+    "preference": ("prompt", "chosen", "rejected", "system", "tools"),
+    "prompts": ("prompt", "solution", "system"),
 }
 DATA_SETS = tuple(COLUMNS)
 SPLIT = Bound(
@@ -20,6 +25,22 @@ SPLIT = Bound(
     "between 0 and 1, neither of them",
     "is not between 0 and 1: there must be rows to train on and rows held out",
 )
+
+EVAL = "held out, and nothing else: a file of data/raw/<name>/, or a split of the repository; null: by the hash"
+COLUMNS_NOTE = "our column names to the source's own, fields within a column by dots"
+FORMAT = "a function of llmrl/formats.py that says what a row means; null: its columns do"
+SYSTEM = "a system text before each conversation that has none"
+TEMPLATE = 'around each row\'s last question: "{question} In short.", with any column by its name'
+SHARED: dict[str, Any] = {  # what a source in a list has by itself, and a single one beside it
+    "revision": None,
+    "subset": None,
+    "split": "train",
+    "eval": None,
+    "columns": {},
+    "format": None,
+    "system": None,
+    "template": None,
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +51,11 @@ class Part:
     revision: Annotated[str | None, "the repository's commit, 40 digits; `make pin` writes it"] = None
     subset: Annotated[str | None, "of the repository, where it has several"] = None
     split: Annotated[str, "the repository's split that is trained on; never a test split"] = "train"
-    columns: Annotated[dict[str, str], "our column names to the source's own"] = field(default_factory=dict)
+    eval: Annotated[str | None, EVAL] = None
+    columns: Annotated[dict[str, str], COLUMNS_NOTE] = field(default_factory=dict)
+    format: Annotated[str | None, FORMAT] = None
+    system: Annotated[str | None, SYSTEM] = None
+    template: Annotated[str | None, TEMPLATE] = None
     weight: Annotated[float, above(0), "its share of a mixture"] = 1.0
 
 
@@ -44,14 +69,18 @@ class Source:
     split: Annotated[str, "the repository's split that is trained on; never a test split"] = "train"
     rows: Annotated[int | None, at_least(1), "to train on; null for all"] = None
     eval_rows: Annotated[int | None, at_least(1), "held out; null for all"] = None
-    columns: Annotated[dict[str, str], "our column names to the source's own"] = field(default_factory=dict)
+    eval: Annotated[str | None, EVAL] = None
+    columns: Annotated[dict[str, str], COLUMNS_NOTE] = field(default_factory=dict)
+    format: Annotated[str | None, FORMAT] = None
+    system: Annotated[str | None, SYSTEM] = None
+    template: Annotated[str | None, TEMPLATE] = None
 
     @property
     def parts(self) -> list[Part]:
         """The sources it is mixed from: one, where there is no list of them."""
         if isinstance(self.source, list):
             return self.source
-        return [Part(self.source, self.revision, self.subset, self.split, self.columns)]
+        return [Part(self.source, **{name: getattr(self, name) for name in SHARED})]
 
 
 @dataclass(frozen=True)
@@ -61,7 +90,10 @@ class Data:
     seed: Annotated[int, at_least(0), "of the built-in task"]
     salt: Annotated[str, "with a row's prompt, decides the side of the split it falls on"]
     eval_share: Annotated[float, SPLIT, "of all prompts, held out from all three sets"]
-    max_defective: Annotated[float, SHARE, "a larger share of defective rows stops `prepare`"]
+    max_defective: Annotated[float, SHARE, "a larger share of defective rows stops `prepare`, or the stage"]
+    max_overlap: Annotated[
+        float, SHARE, "a larger share of held-out prompts that stand in training text stops `prepare`"
+    ]
     sft: Source
     preference: Source
     prompts: Source
@@ -73,8 +105,7 @@ def wrong(name: str, section: dict[str, Any]) -> Found:
     if isinstance(section.get("source"), list):
         if not section["source"]:
             yield ("source",), " is an empty list: there is nothing to mix."
-        single: dict[str, Any] = {"revision": None, "subset": None, "split": "train", "columns": {}}
-        for own, none in single.items():
+        for own, none in SHARED.items():
             if section.get(own, none) != none:
                 yield (own,), " is not set here: each source in the list has its own."
         places += [(("source", place), part) for place, part in enumerate(section["source"])]
@@ -85,14 +116,56 @@ def wrong(name: str, section: dict[str, Any]) -> Found:
         yield from (((*here, *keys), text) for keys, text in sources.wrong("data", part))
         columns = part.get("columns")
         for ours, theirs in columns.items() if isinstance(columns, dict) else ():
-            if ours not in COLUMNS[name]:
+            if ours not in COLUMNS[name] and part.get("format") is None:
                 text = f" is no column of this data set, which has {', '.join(COLUMNS[name])}: write ours: yours."
                 yield (*here, "columns", ours), text
             elif not isinstance(theirs, str):
                 text = f": {as_yaml(theirs)} is {english(type(theirs))}, not the name of a column."
                 yield (*here, "columns", ours), text
+        yield from ((((*here, *keys), text)) for keys, text in meaning(part))
     parts = [part for _, part in places[1:] or places]
     named = [str(part["source"]) for part in parts if isinstance(part, dict) and "source" in part]
     for limit in ("rows", "eval_rows"):
         if section.get(limit) is None and named and all(source.startswith("builtin:") for source in named):
             yield (limit,), " is missing: a built-in task has no end."
+
+
+def meaning(part: dict[str, Any]) -> Found:
+    """What is wrong with the evaluation set, the format, the system text and the template of a source."""
+    if str(part.get("source")).startswith("builtin:") and part.get("eval") is not None:
+        yield ("eval",), f" (now {as_yaml(part['eval'])}): {part['source']} has none; write null."
+    for key in ("eval", "system"):
+        if isinstance(part.get(key), str) and not part[key].strip():
+            yield (key,), " is an empty text; write null."
+    if isinstance(name := part.get("format"), str) and name not in (known := format_names()):
+        text = f": {as_yaml(name)} is no function of llmrl/formats.py, which has {', '.join(known)}."
+        yield ("format",), text + meant(name, known)
+    if isinstance(template := part.get("template"), str):
+        try:
+            if not fields_of_template(template):
+                yield ("template",), f": {as_yaml(template)} holds no question; write {{question}} where it stands."
+        except ValueError as error:
+            text = f": {as_yaml(template)} is no template: {error}; a brace that is meant as such is written twice."
+            yield ("template",), text
+
+
+def fields_of_template(template: str) -> list[str]:
+    """The names in a template. Raises ValueError where it is none."""
+    found = []
+    for _, name, form, conversion in Formatter().parse(template):
+        if name is not None:
+            if not name or name.isdigit() or form or conversion:
+                raise ValueError("a name is needed between braces")
+            found.append(name)
+    return found
+
+
+@cache
+def format_names() -> list[str]:
+    """The public functions of llmrl/formats.py. Raises InputError where it is not Python."""
+    path = Path(sources.__file__).with_name("formats.py")
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise InputError(f"llmrl/formats.py:{error.lineno}: {error.msg}.") from None
+    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"]

@@ -101,15 +101,15 @@ class Figures(TrainerCallback):
         means = {name: mean([(step, at[name]) for step, at in points if name in at]) for name in averaged}
         return {name: value for name, value in means.items() if value is not None}
 
-    def write(self, before: dict[str, Any], after: dict[str, Any], tables: Tables, too_long: int) -> None:
-        """The closing figures, which end the curves too, those before training under names in _before, with the number
-        of held-out rows that were too long; and of the answers after it the first twenty, a fixed set as the held-out
-        prompts are.
+    def write(self, before: dict[str, Any], after: dict[str, Any], tables: Tables, left_out: dict[str, int]) -> None:
+        """The closing figures, which end the curves too, those before training under names in _before, with the
+        held-out rows that were left out among the others; and of the answers after it the first twenty, a fixed set as
+        the held-out prompts are.
         """
         self.draw(self.seen.steps, {name: value for name, value in after.items() if not isinstance(value, dict)})
         # The last points of the other curves, of one batch each, are no figures of the model.
         earlier = {f"{name}_before": value for name, value in before.items()}
-        rows = self.seen.rows | {"rows_too_long": self.seen.rows["rows_too_long"] + too_long}
+        rows = self.seen.rows | {name: self.seen.rows.get(name, 0) + count for name, count in left_out.items()}
         self.live.summary = {self.name: rows | self.during() | earlier | after}
         self.live.make_summary()
         shown = [

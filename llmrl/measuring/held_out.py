@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from llmrl.answers.generation import answering, generate
 from llmrl.answers.judging import share
+from llmrl.errors import InputError
 from llmrl.folders import PROVENANCE
 from llmrl.graph import STAGES
 from llmrl.training import loop, processes, rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
     from llmrl.measuring.figures import Figures
     from llmrl.training.run import Run
@@ -47,14 +49,24 @@ def before_and_after(
         first = {} if (Path(init) / PROVENANCE).exists() else {"before": (init, before)}
         for when, (policy, into) in (first | {"after": (folder, after)}).items():
             with phase(f"answering {when}"):
-                into["answers"], tables[when] = measure(run, policy, rows.read(HELD_OUT_PROMPTS))
+                into["answers"], tables[when] = measure(run, policy, *answerable(run.tokenizer))
                 gc.collect()  # a model with Liger's kernels refers to itself
     return before, after, tables
 
 
-def measure(run: Run, folder: str, prompts: Dataset) -> tuple[dict[str, float], Table]:
+def answerable(tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, int]:
+    """The held-out prompts, and how many the model's chat template refuses, which are left out."""
+    prompts = rows.read(HELD_OUT_PROMPTS)
+    sizes = rows.sizes_of(prompts, tokenizer, counted=False)
+    kept = [row for row, size in enumerate(sizes) if not isinstance(size, str)]
+    if not kept:
+        raise InputError(f"{HELD_OUT_PROMPTS}: the model's chat template refuses all {len(prompts)}: {sizes[0]}.")
+    return prompts.select(kept) if len(kept) < len(prompts) else prompts, len(prompts) - len(kept)
+
+
+def measure(run: Run, folder: str, prompts: Dataset, refused: int = 0) -> tuple[dict[str, float], Table]:
     """Greedy and sampled answers of the policy in a folder to each prompt, a row a prompt, and how many of them are
-    right: figures over all prompts, and the rows.
+    right: figures over all prompts but those that were `refused`, and the rows.
     """
     protocol, policy = run.settings.answers, run.policy(folder)
     with answering(policy, run.hardware.answers, protocol.seed):
@@ -76,7 +88,7 @@ def measure(run: Run, folder: str, prompts: Dataset) -> tuple[dict[str, float], 
         }
         for prompt, solution, one, several in zip(prompts["prompt"], prompts["solution"], greedy, sampled, strict=True)
     ]
-    return summary(table), table
+    return summary(table) | ({"refused": refused} if refused else {}), table
 
 
 def summary(table: Table) -> dict[str, float]:

@@ -38,5 +38,6 @@ def experiment(path: Path = PATH) -> Experiment:
     model, data = from_section(Model, tree["model"]), from_section(Data, tree["data"])
     answers, run = from_section(Answers, tree["answers"]), from_section(RunSettings, tree["run"])
     started = processes.count(tree["launch"])
-    stages = {name: Settings.of(name, tree["train"], tree[name], answers, run, started) for name in STAGES}
+    given = (answers, run, data.max_defective, started)
+    stages = {name: Settings.of(name, tree["train"], tree[name], *given) for name in STAGES}
     return Experiment(model, data, stages, run)

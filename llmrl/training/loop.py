@@ -32,9 +32,9 @@ def train(run: Run, build: Build, attendant: Work, store: Path, checkpoint: Path
     model saved.
     """
     init = run.settings.own.init
-    train_rows, too_long = rows.trained_on(run.settings, run.tokenizer)
+    train_rows, left_out = rows.trained_on(run.settings, run.tokenizer)
     run = replace(run, train_rows=train_rows)
-    counts = {"rows": len(train_rows), "rows_too_long": too_long}
+    counts = {"rows": len(train_rows)} | left_out.counts
     if STAGES[run.settings.stage].generates and (bounds := run.settings.own.pass_rate):
         from llmrl.training import difficulty
 
@@ -43,7 +43,7 @@ def train(run: Run, build: Build, attendant: Work, store: Path, checkpoint: Path
         counts |= by_side
     with attendant.phase("loading the model"):
         trainer = constructed(build, replace(run, output_dir=store), init)
-    attendant.loaded(run, trainer, counts)
+    attendant.loaded(run, trainer, counts, left_out)
     if checkpoint is None:
         # accelerate never gives a model that was evaluated to several processes: each would train its own. One in 4 bit
         # computes unlike the folder it came from, and unlike what it will be once it is saved.

@@ -1,15 +1,22 @@
-"""The rows a stage is trained on and evaluated with: those of data/<name>/ that are short enough."""
+"""The rows a stage is trained on and evaluated with: those of data/<name>/ that are short enough, and that the model's
+chat template takes.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jinja2 import TemplateError
 
-from llmrl.errors import InputError
+from llmrl.errors import DefectiveError, InputError
 from llmrl.graph import STAGES
 
 if TYPE_CHECKING:
@@ -18,52 +25,119 @@ if TYPE_CHECKING:
 
     from llmrl.training.settings import Settings
 
+Made = TypeVar("Made")
+BATCH = 1000  # rows that are tokenised together
+# What a template raises, of its own accord or where a row is not what it expects.
+REFUSALS = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
-def trained_on(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, int]:
-    """The rows a stage is trained on, and the number of those left out for their length.
 
-    Raises InputError where what judges them needs solutions, and there is none.
+@dataclass(frozen=True)
+class LeftOut:
+    """The rows of a data set that a stage does without, counted; of each reason for which some were refused also where
+    the first stands.
     """
-    rows, too_long = short_enough(settings, tokenizer, "train")
-    if STAGES[settings.stage].generates and not any(rows["solution"]):
-        needs = {"rewards.accuracy": "accuracy" in settings.own.rewards, "pass_rate": settings.own.pass_rate}
-        for asked in [name for name in needs if needs[name]]:
-            raise InputError(f"grpo.{asked} in params.yaml needs solutions, and no row of data/prompts has one.")
-    return rows, too_long
+
+    too_long: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def __add__(self, other: LeftOut) -> LeftOut:
+        return LeftOut(self.too_long + other.too_long, self.refused + other.refused, other.first | self.first)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """By their names among the figures; of rows that were refused where there are any."""
+        refused = {"rows_refused": self.refused.total()} if self.refused else {}
+        return {"rows_too_long": self.too_long} | refused
+
+    @property
+    def reasons(self) -> str:
+        """Why rows were refused, in words."""
+        return "; ".join(f"{count} {one} (first: {self.first[one]})" for one, count in self.refused.most_common())
 
 
-def evaluated_on(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, int]:
-    """The held-out rows of TRL's evaluations, in whole batches, and the number of those left out for their length.
+def trained_on(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, LeftOut]:
+    """The rows a stage is trained on, and those left out. Raises InputError where what judges them needs solutions, and
+    there is none.
+    """
+    require_solutions(settings)
+    return short_enough(settings, tokenizer, "train")
+
+
+def require_solutions(settings: Settings) -> None:
+    """Raise InputError where completions are judged by solutions, and no row to train on has one."""
+    path = Path("data", "prompts", "train.parquet")
+    if not settings.needs_solutions or not path.exists():
+        return
+    try:
+        solutions = pq.read_table(path, columns=["solution"])["solution"]
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(path, error) from None
+    if solutions.null_count == len(solutions):
+        raise InputError(
+            f"{' and '.join(settings.needs_solutions)} in params.yaml needs solutions, and no row of data/prompts has "
+            "one: data.prompts.columns names the column that has them, as in {solution: answer}."
+        )
+
+
+def evaluated_on(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, LeftOut]:
+    """The held-out rows of TRL's evaluations, in whole batches, and those left out.
 
     TRL takes the mean over batches, so a smaller last one would weigh too much. Of fewer rows than a batch, all.
     """
-    rows, too_long = short_enough(settings, tokenizer, "eval")
+    rows, left_out = short_enough(settings, tokenizer, "eval")
     generations = 1
     if STAGES[settings.stage].generates:
         generations = settings.option("num_generations_eval") or settings.option("num_generations")
     batch = max(1, settings.option("per_device_eval_batch_size") * settings.processes // generations)
     count = min(len(rows), settings.own.eval_rows or len(rows))
-    return rows.select(range(count - count % batch or count)), too_long
+    return rows.select(range(count - count % batch or count)), left_out
 
 
-def short_enough(settings: Settings, tokenizer: PreTrainedTokenizerBase, side: str) -> tuple[Dataset, int]:
-    """The rows of a side of the split, but those longer than the limit: a cut conversation teaches not to end. And
-    the number of these.
+def short_enough(settings: Settings, tokenizer: PreTrainedTokenizerBase, side: str) -> tuple[Dataset, LeftOut]:
+    """The rows of a side of the split, but those longer than the limit, as a cut conversation teaches not to end, and
+    those that are refused; and these counted. Of SFT as tokens, where its loss does not cover all answers or turns have
+    further fields: TRL cannot tell one answer from another.
 
-    Raises InputError where the folder is not what `prepare` makes, or nothing is left.
+    Raises InputError where the folder is not what `prepare` makes, more are refused than may be, or nothing is left.
     """
-    stage = STAGES[settings.stage]
-    limit = settings.own.max_prompt_length if stage.generates else settings.option("max_length")
+    stage, own = STAGES[settings.stage], settings.own
+    limit = own.max_prompt_length if stage.generates else settings.option("max_length")
     path = Path("data", stage.data, f"{side}.parquet")
-    rows = kept = read(path)
-    if limit is not None:
-        kept = rows.filter(lambda some: [tokens <= limit for tokens in lengths(some, tokenizer)], batched=True)
-    if not len(kept):
+    rows = read(path)
+    last = settings.stage == "sft" and own.loss_on == "last"
+    if last or (settings.stage == "sft" and has_more(rows)):
+        require_own_template(settings)
+        rows, sizes = tokenised(rows, tokenizer, last)
+    else:
+        sizes = sizes_of(rows, tokenizer, counted=limit is not None)
+    reasons = {row: size for row, size in enumerate(sizes) if isinstance(size, str)}
+    first = {reason: f"{path}, row {row + 1}" for row, reason in reversed(reasons.items())}
+    kept = [row for row, tokens in enumerate(sizes) if row not in reasons and (limit is None or tokens <= limit)]
+    left_out = LeftOut(len(rows) - len(kept) - len(reasons), Counter(reasons.values()), first)
+    if left_out.too_long and not kept:
+        others = f" {len(reasons)} others are refused: {left_out.reasons}." if reasons else ""
         raise InputError(
             f"{path}: none of its {len(rows)} rows is at most {limit} tokens long. "
-            f"Raise the limit in params.yaml (max_length; for grpo max_prompt_length)."
+            f"Raise the limit in params.yaml (max_length; for grpo max_prompt_length).{others}"
         )
-    return kept, len(rows) - len(kept)
+    if reasons and (not kept or len(reasons) > settings.max_refused * len(rows)):
+        raise InputError(
+            f"{path}: {len(reasons)} of {len(rows)} rows are refused, and data.max_defective in params.yaml allows a "
+            f"share of {settings.max_refused:g}: {left_out.reasons}. "
+            "Leave such rows out of the data, or change chat_template.jinja in the model's folder."
+        )
+    return rows if len(kept) == len(rows) else rows.select(kept), left_out
+
+
+def require_own_template(settings: Settings) -> None:
+    """Raise InputError where TRL is told to tokenise in another way than the model's own."""
+    for name in ("chat_template_path", "eos_token"):
+        if settings.trl.get(name):
+            raise InputError(
+                f"params.yaml: sft.{name} does not go with sft.loss_on: last, nor with data that has tool calls, "
+                "reasoning or turns that are not trained on: put chat_template.jinja into models/raw (docs/models.md)."
+            )
 
 
 def read(path: Path) -> Dataset:
@@ -71,9 +145,22 @@ def read(path: Path) -> Dataset:
     from datasets import Dataset
 
     try:
-        return Dataset(pq.read_table(path))
+        table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise unreadable(path, error) from None
+    turns_of = [column.type.value_type for column in table.columns if pa.types.is_list(column.type)]
+    if "tools" in table.column_names or any(turn.get_field_index("more") >= 0 for turn in turns_of):
+        from llmrl.training import turns
+
+        return turns.data_set(table)
+    return Dataset(table)
+
+
+def has_more(rows: Dataset) -> bool:
+    """Whether turns may have further fields: `read` gives these whole."""
+    from llmrl.training.turns import Turn
+
+    return any(isinstance(getattr(column, "feature", None), Turn) for column in rows.features.values())
 
 
 def extra_columns() -> list[str]:
@@ -95,21 +182,81 @@ def unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"{path} cannot be read: {error}. `dvc repro` makes it anew.")
 
 
-def lengths(rows: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Tokens of each row as the model will see it: for a preference, of its longer side. Raises InputError where the
-    model's chat template refuses one.
-    """
-    from jinja2 import TemplateError
+def lengths(
+    rows: dict[str, list[Any]], tokenizer: PreTrainedTokenizerBase, tools: Any = None, counted: bool = True
+) -> list[int]:
+    """Tokens of each row as the model will see it: for a preference, of its longer side. Not counted, of its text."""
+    prompts, sides = sides_of(rows)
+    asked = {"add_generation_prompt": prompts, "return_dict": False, "tokenize": counted, "tools": tools}
+    tokens = [tokenizer.apply_chat_template(side, **asked) for side in sides]
+    return [max(map(len, row)) for row in zip(*tokens, strict=True)]
 
+
+def sides_of(rows: dict[str, list[Any]]) -> tuple[bool, list[list[Any]]]:
+    """Whether rows are prompts, which go on; and their conversations, of a preference those of both sides."""
     ends = [rows[name] for name in ("chosen", "rejected", "messages") if name in rows]
     starts = rows.get("prompt") or [[] for _ in ends[0]]
-    sides = [[start + end for start, end in zip(starts, side, strict=True)] for side in ends] or [starts]
-    asked = {"add_generation_prompt": not ends, "return_dict": False}
+    sides = [[start + end for start, end in zip(starts, side, strict=True)] for side in ends]
+    return not ends, sides or [starts]
+
+
+def sizes_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase, counted: bool) -> list[Any]:
+    """The length of each row, or why it is refused. Rows without further fields are tokenised together, which is
+    faster, unless one is refused.
+    """
+    found: list[Any] = []
+    alone = has_more(rows)
+    for batch in rows.iter(BATCH):
+        sizes: Any = None if alone else or_reason(partial(lengths, batch, tokenizer, counted=counted))
+        if not isinstance(sizes, list):
+            sizes = [or_reason(partial(length_of, row, tokenizer, counted)) for row in each(batch)]
+        found += sizes
+    return found
+
+
+def length_of(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, counted: bool) -> int:
+    """That of one row, all of which the chat template must write. Raises DefectiveError where it does not, or where TRL
+    could not train on it.
+    """
+    from llmrl.training import turns
+
+    tools, one = turns.functions_of(row), {name: [value] for name, value in row.items()}
+    prompts, sides = sides_of(one)
+    for (conversation,) in sides:
+        turns.require_written(conversation, tools, tokenizer)
+        if prompts and any(turn.get("tool_calls") for turn in conversation):
+            # It writes the prompts of completions as Parquet, where arguments of one name must be of one type.
+            raise DefectiveError("tool calls in a prompt, which TRL's record of completions cannot hold")
+    return lengths(one, tokenizer, tools, counted)[0]
+
+
+def tokenised(rows: Dataset, tokenizer: PreTrainedTokenizerBase, last: bool) -> tuple[Dataset, list[Any]]:
+    """SFT's rows as input_ids and labels, of a refused row null; and the length of each, or why it is refused."""
+    from datasets import Dataset
+
+    from llmrl.training import turns
+
+    sizes: list[Any] = []
+    tables = []
+    for batch in rows.iter(BATCH):
+        found = [or_reason(partial(turns.labelled, row, tokenizer, last)) for row in each(batch)]
+        sizes += [one if isinstance(one, str) else len(one[0]) for one in found]
+        columns = zip(*((None, None) if isinstance(one, str) else one for one in found), strict=True)
+        arrays = [pa.array(column, pa.list_(pa.int64())) for column in columns]
+        tables.append(pa.table(dict(zip(("input_ids", "labels"), arrays, strict=True))))
+    return Dataset(pa.concat_tables(tables)), sizes
+
+
+def each(batch: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """The rows of a batch."""
+    return [dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True)]
+
+
+def or_reason(make: Callable[[], Made]) -> Made | str:
+    """What is made of rows, or why they are refused."""
     try:
-        tokens = [tokenizer.apply_chat_template(side, **asked) for side in sides]
-    except TemplateError as error:
-        raise InputError(
-            f"the model's chat template refuses a conversation of the data: {error}. "
-            "Leave such turns out of the data, or change chat_template.jinja in the model's folder."
-        ) from None
-    return [max(map(len, row)) for row in zip(*tokens, strict=True)]
+        return make()
+    except DefectiveError as reason:
+        return str(reason)
+    except REFUSALS as error:
+        return f"the model's chat template refuses it: {error}"

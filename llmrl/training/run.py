@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
     from llmrl.training.hardware import Hardware
+    from llmrl.training.rows import LeftOut
     from llmrl.training.settings import Settings
 
 
@@ -25,7 +26,7 @@ class Run:
     hardware: Hardware
     tokenizer: PreTrainedTokenizerBase
     eval_rows: Dataset
-    too_long: int  # held-out rows that were left out for their length
+    left_out: LeftOut  # of the held-out rows
     output_dir: Path
     name: str  # for trackers: the run's folder and the stage
     callbacks: list[TrainerCallback] = field(default_factory=list)

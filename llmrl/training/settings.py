@@ -67,6 +67,13 @@ class StageSettings(TrainSettings):
 
 
 @dataclass(frozen=True)
+class SftSettings(StageSettings):
+    """What SFT has besides."""
+
+    loss_on: Annotated[Literal["all", "last"], "of the assistant's turns the loss covers"] = "all"
+
+
+@dataclass(frozen=True)
 class GrpoSettings(StageSettings):
     """What GRPO has besides."""
 
@@ -81,7 +88,7 @@ class GrpoSettings(StageSettings):
     )
 
 
-OWN = {"sft": StageSettings, "reward": StageSettings, "dpo": StageSettings, "grpo": GrpoSettings}
+OWN = {"sft": SftSettings, "reward": StageSettings, "dpo": StageSettings, "grpo": GrpoSettings}
 
 
 @dataclass(frozen=True)
@@ -94,16 +101,24 @@ class Settings:
 
     stage: str
     lr: float
-    own: GrpoSettings  # of a stage that does not generate only what StageSettings has
+    own: Any  # as OWN has it
     trl: dict[str, Any]
     defaults: dict[str, Any]
     answers: Answers
     run: RunSettings
+    max_refused: float  # data.max_defective: the share of a side's rows that may be left out as refused
     processes: int = 1  # that run it, by `launch`
 
     @classmethod
     def of(
-        cls, stage: str, train: Section, section: Section, answers: Answers, run: RunSettings, processes: int
+        cls,
+        stage: str,
+        train: Section,
+        section: Section,
+        answers: Answers,
+        run: RunSettings,
+        max_refused: float,
+        processes: int,
     ) -> Settings:
         given, known = train | section, fields_of(OWN[stage])
         own: Any = from_section(OWN[stage], {name: value for name, value in given.items() if name in known})
@@ -111,7 +126,7 @@ class Settings:
         if answers.precision == "auto":
             answers = replace(answers, precision=train.get("precision", TrainSettings.precision))
         defaults = {name: one.default for name, one in options.of_stage(stage).items()} | options.OURS
-        return cls(stage, own.lr * own.lr_scale, own, trl, defaults, answers, run, processes)
+        return cls(stage, own.lr * own.lr_scale, own, trl, defaults, answers, run, max_refused, processes)
 
     @property
     def chosen(self) -> Section:
@@ -126,6 +141,14 @@ class Settings:
         """The packages it takes beside those that every stage does."""
         quantiser = ["bitsandbytes"] if self.own.lora and self.own.lora.load_in_4bit else []
         return sorted({*quantiser, *options.packages(self.trl.get("optim"))})
+
+    @property
+    def needs_solutions(self) -> list[str]:
+        """The settings by which completions are judged by the solutions of data/prompts."""
+        if not STAGES[self.stage].generates:
+            return []
+        needs = {"rewards.accuracy": "accuracy" in self.own.rewards, "pass_rate": self.own.pass_rate}
+        return [f"{self.stage}.{name}" for name in needs if needs[name]]
 
     @property
     def deciding(self) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import struct
 import subprocess
 import sys
 import termios
-from collections import Counter
 from pathlib import Path
 
 import hub_files
@@ -27,7 +26,7 @@ from no_network import NoNetwork
 
 from llmrl import progress
 from llmrl.data import origins, prepare
-from llmrl.data.rows import asked
+from llmrl.data.asking import opening
 from llmrl.data.settings import DATA_SETS, Part
 from llmrl.params import checks
 
@@ -102,7 +101,8 @@ def hub(project, change, environment, forks):
     """Runs a module of ours in the project's copy, all of whose data are the server's."""
     whole = f"revision: {COMMIT}\n    rows: null\n    eval_rows: null\n    columns: {{}}"
     sets = [f"{name}:\n    source: {source}\n    {whole}" for name, (source, _) in SETS.items()]
-    change("data", "\n  ".join(("", "seed: 1", "salt: llmrl", "eval_share: 0.5", "max_defective: 0.05", *sets)))
+    shares = ("eval_share: 0.5", "max_defective: 0.05", "max_overlap: 0")
+    change("data", "\n  ".join(("", "seed: 1", "salt: llmrl", *shares, *sets)))
 
     def run(module: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         return forks(module).run(project, module, *arguments, **settings)
@@ -124,23 +124,18 @@ def hub(project, change, environment, forks):
 
 
 def outcome(name):
-    """The line that a preparation ends with, by what source.json has counted."""
+    """The first line that a preparation says of its rows, by what source.json has counted."""
     report = json.loads(Path(f"data/{name}/source.json").read_text(encoding="utf-8"))
     rows = report["rows"]
-    counted = Counter()
-    for source in report["sources"]:
-        counted.update(source["rows"]["dropped"])
-    dropped = ", ".join(f"{counted[reason]:,} {reason}" for reason in sorted(counted)) or "none"
-    return (
-        f"data/{name}: {rows['train']:,} rows to train on, {rows['eval']:,} held out, of {rows['read']:,} read; "
-        f"dropped: {dropped}\n"
-    )
+    counted = f"{rows['train']:,} rows to train on, {rows['eval']:,} held out, of {rows['read']:,} read"
+    return f"data/{name}: {counted}\n"
 
 
 def prepared(run, name, **settings):
     """The rows of both sides, and the report."""
     done = run("llmrl.data.prepare", name, **settings)
-    assert (0, outcome(name), "") == (done.returncode, done.stdout, done.stderr)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert outcome(name) in done.stdout
     sides = (pq.read_table(f"data/{name}/{side}.parquet").to_pylist() for side in ("train", "eval"))
     return *sides, json.loads(Path(f"data/{name}/source.json").read_text(encoding="utf-8"))
 
@@ -157,7 +152,7 @@ def refused(done, *said):
 
 def numbers(rows):
     """The numbers that the rows ask about."""
-    return [int(re.search(r"\d+", asked(row))[0]) for row in rows]
+    return [int(re.search(r"\d+", opening(row).question)[0]) for row in rows]
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -212,23 +207,38 @@ def test_the_test_split_is_never_trained_on(hub):
 def test_no_prompt_is_trained_on_here_and_held_out_there(hub):
     """The split is the same for all three sets, whose prompts partly agree."""
     both = [prepared(hub, name)[:2] for name in SETS]
-    trained, held_out = ({asked(row) for rows in both for row in rows[side]} for side in (0, 1))
+    trained, held_out = ({opening(row) for rows in both for row in rows[side]} for side in (0, 1))
     assert set() == trained & held_out
     assert 120 < len(trained | held_out)
 
 
-def test_limits_spare_downloads(hub, server, change):
-    """With limits, only the files are downloaded whose rows are wanted, and more rows begin with the old ones."""
+def test_a_limit_takes_a_sample(hub, server, change):
+    """With limits, rows of every file are taken, which are read once; more rows have the former ones among them."""
     change("data.sft.rows", "20")
     change("data.sft.eval_rows", "10")
     few = prepared(hub, "sft")
     assert (20, 10) == (len(few[0]), len(few[1]))
-    assert ["data/train-00000-of-00002.parquet"] == list(few[2]["sources"][0]["files"])
-    assert 1 == sum("GET /store" in asked for asked in server.asked)
+    assert {True, False} == {number < 60 for number in numbers(few[0])}  # of both shards
+    assert 3 == sum("GET /store" in asked for asked in server.asked)
     change("data.sft.rows", "null")
     change("data.sft.eval_rows", "null")
     many = prepared(hub, "sft")
-    assert few[:2] == (many[0][:20], many[1][:10])
+    assert set(numbers(few[0])) < set(numbers(many[0]))
+    assert few[1] == many[1][:10]
+
+
+def test_a_split_to_measure_by(hub, change):
+    """The split that `eval` names is held out whole; of the other rows none is, and those that the hash would hold out
+    for the other sets are trained on in none.
+    """
+    change("data.prompts.columns", "{}\n    eval: test")
+    train, held_out, report = prepared(hub, "prompts")
+    assert set(range(10_000, 10_060)) == set(numbers(held_out))
+    counted = report["rows"]["held out by the hash, where data.eval names others"]
+    assert (120, True) == (len(train) + counted, 30 < counted < 90)
+    assert ["data/test-00000-of-00001.parquet"] == report["sources"][0]["held_out_files"]
+    change("data.prompts.eval", "dev")
+    refused(hub("llmrl.data.prepare", "prompts"), "has no split 'dev', but train, test: name another as `eval`")
 
 
 def lines(rows):
@@ -270,36 +280,65 @@ LISTED = {
     ]
 }
 TWO = {"configs": [{"config_name": "en", "data_dir": "en", "default": True}, {"config_name": "de", "data_dir": "de"}]}
-# Files, the head of README.md, what params.yaml says, and the files that are trained on and those of the tests.
+# Files, the head of README.md, what params.yaml says, and the files that are trained on, the tests', those not read.
 SPLITS = {
-    "by name": (["train.csv", "test.csv", "notes.txt"], {}, {}, (["train.csv"], ["test.csv"])),
-    "by folder": (["dev/a.jsonl", "training/b.jsonl"], {}, {}, (["training/b.jsonl"], ["dev/a.jsonl"])),
+    "by name": (
+        ["train.csv", "test.csv", "notes.txt"],
+        {},
+        {},
+        (["train.csv"], ["test.csv"], {"notes.txt": "of no split"}),
+    ),
+    "by folder": (["dev/a.jsonl", "training/b.jsonl"], {}, {}, (["training/b.jsonl"], ["dev/a.jsonl"], {})),
     "shards": (
         ["train-00000-of-00002.parquet", "train-00001-of-00002-abc1.parquet", "validation-00000-of-00001.parquet"],
         {},
         {},
-        (["train-00000-of-00002.parquet", "train-00001-of-00002-abc1.parquet"], ["validation-00000-of-00001.parquet"]),
+        (
+            ["train-00000-of-00002.parquet", "train-00001-of-00002-abc1.parquet"],
+            ["validation-00000-of-00001.parquet"],
+            {},
+        ),
     ),
     "another split": (
         ["train_sft-00000-of-00001.parquet", "test_sft-00000-of-00001.parquet", "test_gen-00000-of-00001.parquet"],
         {},
         {"split": "train_sft"},
-        (["train_sft-00000-of-00001.parquet"], ["test_sft-00000-of-00001.parquet"]),
+        (
+            ["train_sft-00000-of-00001.parquet"],
+            ["test_sft-00000-of-00001.parquet"],
+            {"test_gen-00000-of-00001.parquet": "of the split test_gen"},
+        ),
     ),
-    "no word in the name": (["a.jsonl", "b.jsonl"], {}, {}, (["a.jsonl", "b.jsonl"], [])),
-    "a subset's folder": (["one/a.csv", "two/a.csv"], {}, {"subset": "two"}, (["two/a.csv"], [])),
+    "a split to measure by": (
+        ["train.csv", "test.csv", "validation.csv", "README.md"],
+        {},
+        {"eval": "validation"},
+        (["train.csv"], ["validation.csv"], {"test.csv": "of the split test"}),
+    ),
+    "no word in the name": (["a.jsonl", "b.jsonl"], {}, {}, (["a.jsonl", "b.jsonl"], [], {})),
+    "a subset's folder": (
+        ["one/a.csv", "two/a.csv"],
+        {},
+        {"subset": "two"},
+        (["two/a.csv"], [], {"one/a.csv": "not of two"}),
+    ),
     "patterns": (
         ["a/t-1.csv", "a/u.csv", "b/c/d.csv"],
         LISTED,
         {"split": "train_sft"},
-        (["a/u.csv", "b/c/d.csv"], ["a/t-1.csv"]),
+        (["a/u.csv", "b/c/d.csv"], ["a/t-1.csv"], {}),
     ),
-    "the marked subset": (["en/train.csv", "de/train.csv"], TWO, {}, (["en/train.csv"], [])),
+    "the marked subset": (
+        ["en/train.csv", "de/train.csv"],
+        TWO,
+        {},
+        (["en/train.csv"], [], {"de/train.csv": "of no split"}),
+    ),
     "the named subset": (
         ["en/train.csv", "de/train.csv", "de/test.csv"],
         TWO,
         {"subset": "de"},
-        (["de/train.csv"], ["de/test.csv"]),
+        (["de/train.csv"], ["de/test.csv"], {"en/train.csv": "not of de"}),
     ),
 }
 
@@ -317,19 +356,19 @@ def test_files_of_no_rows(hub, server, change):
     change("data.sft.source", "some/bare")
     bare.commits[COMMIT] = {"a.jsonl": lines({"prompt": f"What of {n}?", "completion": "yes"} for n in range(50))}
     assert 50 == prepared(hub, "sft")[2]["rows"]["read"]
-    bare.commits = {OLDER: {"script.py": b"raise Exception", "rows.arrow": b"rows"}}
+    bare.commits = {OLDER: {"script.py": b"raise Exception", "rows.xlsx": b"rows"}}
     change("data.sft.revision", f"{OLDER}\n    subset: easy")
     refused(hub("llmrl.data.prepare", "sft"), "some/bare@066c50a: has no subset 'easy'")
     change("data.sft.subset", "null")
     refused(
         hub("llmrl.data.prepare", "sft"),
-        "some/bare@066c50a: has no .jsonl, .parquet, .csv file in it",
-        "(but rows.arrow, script.py)",
+        "some/bare@066c50a: has no file of rows in it (.jsonl, ",
+        ", .arrow), but rows.xlsx, script.py; use another data set",
     )
 
 
 def test_a_mixture(hub, change):
-    """Several sources are mixed by their weights, the same every time, until one of them ends."""
+    """Several sources are mixed by their weights, the same every time, as far as each of them goes."""
     part = f"revision: {COMMIT}, columns: {{prompt: prompt}}"
     change(
         "data.prompts.source", f"\n      - {{source: trl-lib/DeepMath-103K, {part}, weight: 3}}\n      - source: raw"
@@ -338,11 +377,10 @@ def test_a_mixture(hub, change):
     Path("data/raw/prompts/mine.jsonl").write_bytes(lines({"prompt": f"What of {n}?"} for n in range(20_000, 20_100)))
     train, held_out, report = prepared(hub, "prompts")
     assert ["trl-lib/DeepMath-103K", "raw"] == [source["source"] for source in report["sources"]]
-    # Three of four are the first's, until its 120 rows have ended; then come the tests of both.
-    assert (180, 40) == tuple(source["rows"]["kept"] for source in report["sources"])
+    assert (180, 100) == tuple(source["rows"]["kept"] for source in report["sources"])
     mine = [number >= 20_000 for number in numbers(train)]
-    assert 0.15 < sum(mine) / len(mine) < 0.35
-    assert 0.1 < sum(mine[:20]) / 20 < 0.4
+    assert round(len(mine) / 4) == sum(mine)  # all of the first's, and a third as many
+    assert 100 == sum(mine) + sum(n >= 20_000 for n in numbers(held_out)) + report["rows"]["over the limits"]
     assert [] == [number for number in numbers(train) if 10_000 <= number < 20_000]
     first = Path("data/prompts/train.parquet").read_bytes()
     prepared(hub, "prompts")
@@ -487,7 +525,8 @@ def test_dvc_knows_a_commit(server, tmp_path):
     clone.environment |= {"HF_ENDPOINT": server.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}
     clone.environment["HF_HUB_OFFLINE"] = "0"
     source = {"source": "trl-lib/Capybara", "rows": None, "eval_rows": None}
-    for commit, ran in ((COMMIT, ["prepare"]), (COMMIT, []), (OLDER, ["prepare"])):
+    # It is prepared after the two others, which have no part in it afterwards.
+    for commit, ran in ((COMMIT, ["prepare"] * 3), (COMMIT, []), (OLDER, ["prepare"])):
         clone.params(data={"sft": source | {"revision": commit}, "eval_share": 0.5})
         assert ran == clone.stages("dvc", "repro", "data/dvc.yaml:prepare@sft")
     report = json.loads((clone.folder / "data/sft/source.json").read_text())
@@ -574,11 +613,11 @@ def test_a_log_shows_a_line_now_and_then(change, monkeypatch, capsys):
     change("data.sft.rows", "null")
     Path("data/raw/sft/a.jsonl").write_bytes(lines({"prompt": f"{n}?", "completion": "yes"} for n in range(5500)))
     prepare.main("sft")
-    assert outcome("sft") == capsys.readouterr().out
+    assert outcome("sft") in capsys.readouterr().out
     monkeypatch.setattr(progress, "LINE_EVERY", 0)
     prepare.main("sft")
     expected = [f"data/sft: raw: {number},000 rows read" for number in range(1, 6)]
-    assert [*expected, outcome("sft").rstrip()] == capsys.readouterr().out.splitlines()
+    assert [*expected, outcome("sft").rstrip()] == re.findall("data/sft: .*", capsys.readouterr().out)
     monkeypatch.setattr(progress, "LINE_EVERY", 60)
     shown = progress.Progress("models/base")
     shown.said -= 59

@@ -3,15 +3,15 @@
 import csv
 import hashlib
 import json
-import sqlite3
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from llmrl import params
-from llmrl.data import prepare
-from llmrl.data.rows import asked
+from llmrl.data import prepare, spool
+from llmrl.data.asking import opening
 from llmrl.data.settings import DATA_SETS
 from llmrl.errors import reported
 
@@ -67,21 +67,23 @@ def test_raw_of_any_kind_become_the_same_rows(raw, ending, conversational):
     train, held_out, report = prepared("sft")
     expected = {question: [turn("user", question), turn("assistant", 'so, "4"\nor 5, é')] for question in QUESTIONS}
     assert expected == {row["messages"][0]["content"]: row["messages"] for row in train + held_out}
-    counts = {"read": 60, "train": len(train), "eval": len(held_out), "over the limits": 0}
-    assert counts | {"of test splits, not to be trained on": 0} == report["rows"]
+    counts = {"read": 60, "train": len(train), "eval": len(held_out)}
+    assert counts | dict.fromkeys(prepare.UNUSED_FOR, 0) == report["rows"]
     assert {"read": 60, "kept": 60, "dropped": {}} == report["sources"][0]["rows"]
     assert 10 < len(held_out) < 50
 
 
 def test_files_are_read_by_name_and_recorded(raw):
-    """All files of the folder are read in the order of their names, and their hashes are recorded."""
+    """All files of the folder are read in the order of their names, in which the rows to train on stay; their hashes
+    are recorded.
+    """
     folder = raw / "prompts"
     save(folder / "b.csv", [{"prompt": question, "solution": "1"} for question in QUESTIONS[30:]])
     save(folder / "a.jsonl", [{"prompt": question} for question in QUESTIONS[:30]])
     train, held_out, report = prepared("prompts")
-    for rows in (train, held_out):
-        numbers = [int(row["prompt"][0]["content"].split()[0]) for row in rows]
-        assert sorted(numbers) == numbers
+    numbers = [[int(row["prompt"][0]["content"].split()[0]) for row in rows] for rows in (train, held_out)]
+    assert sorted(numbers[0]) == numbers[0]
+    assert sorted(numbers[1]) != numbers[1]  # so that the first of them are a sample
     expected = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("a.jsonl", "b.csv")}
     assert expected == report["sources"][0]["files"]
 
@@ -116,7 +118,7 @@ def test_further_columns_are_kept(raw, capsys, ending):
     del expected[QUESTIONS[0]]["hint"]
     assert expected == extra(train + held_out)
     assert ["task", "tests", "hint"] == report["sources"][0]["extra_columns"]
-    assert capsys.readouterr().out.endswith("dropped: none; for rewards also: task, tests, hint\n")
+    assert "  dropped: none\n  for rewards also: task, tests, hint\n" in capsys.readouterr().out
 
 
 def test_an_id_makes_no_row_another(raw, change):
@@ -143,7 +145,7 @@ def test_sources_of_a_mixture_have_their_own_further_columns(raw, change, capsys
     assert [["task"], []] == [source["extra_columns"] for source in report["sources"]]
     for side in ("train", "eval"):
         assert b'["task"]' == pq.read_metadata(f"data/prompts/{side}.parquet").metadata[b"extra_columns"]
-    assert "; for rewards also: task\n" in capsys.readouterr().out
+    assert "  for rewards also: task\n" in capsys.readouterr().out
 
 
 def test_what_cannot_be_handed_on_is_said(raw, capsys):
@@ -151,30 +153,32 @@ def test_what_cannot_be_handed_on_is_said(raw, capsys):
     has a value.
     """
     some = {"marks": 1, "map": [("a", 1), ("b", None)], "day": 0}
-    rows = [{"prompt": question, "image": None if n % 2 else b"\x89"} | some for n, question in enumerate(QUESTIONS)]
-    fields = [("prompt", pa.string()), ("image", pa.binary()), ("marks", pa.int8()), ("day", pa.date32())]
+    rows = [{"prompt": question, "sound": None if n % 2 else b"\x89"} | some for n, question in enumerate(QUESTIONS)]
+    fields = [("prompt", pa.string()), ("sound", pa.binary()), ("marks", pa.int8()), ("day", pa.date32())]
     schema = pa.schema([*fields, ("map", pa.map_(pa.string(), pa.int64()))])
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), raw / "prompts/a.parquet")
     train, held_out, report = prepared("prompts")
     assert {'{"day": "1970-01-01", "map": {"a": 1, "b": null}}'} == {row["extra"] for row in train + held_out}
     assert ["day", "map"] == report["sources"][0]["extra_columns"]
-    reasons = {"image": "bytes are no JSON", "marks": "a reward is given something else by this name"}
+    reasons = {"marks": "a reward is given something else by this name", "sound": "bytes are no JSON"}
     assert reasons == report["sources"][0]["left_out"]
-    said = ", ".join(f"{column} ({reason})" for column, reason in sorted(reasons.items()))
-    assert f"; for rewards also: day, map; not handed on to them: {said}\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "  for rewards also: day, map\n  not handed on to rewards: " in said
+    for column, reason in reasons.items():
+        assert f"{column} ({reason})" in said
 
 
 def test_a_column_that_only_some_rows_can_say_is_not_handed_on(raw):
-    """The files' names are without it, and its rows, once one is read that cannot: an image, its bytes in some rows."""
-    images = [{"bytes": b"\x89" if n == 10 else None, "path": "a.png"} for n in range(len(QUESTIONS))]
-    rows = [{"prompt": question, "image": image, "id": 1} for question, image in zip(QUESTIONS, images, strict=True)]
+    """The files' names are without it, and its rows, once one is read that cannot: a sound, its bytes in some rows."""
+    sounds = [{"bytes": b"\x89" if n == 10 else None, "path": "a.png"} for n in range(len(QUESTIONS))]
+    rows = [{"prompt": question, "sound": sound, "id": 1} for question, sound in zip(QUESTIONS, sounds, strict=True)]
     save(raw / "prompts/a.parquet", rows)
     train, held_out, report = prepared("prompts")
     for side in ("train", "eval"):
         assert b'["id"]' == pq.read_metadata(f"data/prompts/{side}.parquet").metadata[b"extra_columns"]
     found = extra(train + held_out)
     assert [{"id": 1}] * 50 == [found[question] for question in QUESTIONS[10:]]
-    assert (["id"], {"image": "bytes are no JSON"}) == tuple(
+    assert (["id"], {"sound": "bytes are no JSON"}) == tuple(
         report["sources"][0][key] for key in ("extra_columns", "left_out")
     )
 
@@ -215,7 +219,7 @@ def test_no_prompt_is_trained_on_here_and_held_out_there(raw):
     save(raw / "preference/a.jsonl", pairs)
     save(raw / "prompts/a.csv", [{"prompt": [turn("user", question)]} for question in QUESTIONS])
     both = [prepared(name)[:2] for name in DATA_SETS]
-    trained, held_out = ({asked(row) for sides in both for row in sides[side]} for side in (0, 1))
+    trained, held_out = ({opening(row) for sides in both for row in sides[side]} for side in (0, 1))
     assert set() == trained & held_out
     assert len(QUESTIONS) == len(trained | held_out)
 
@@ -226,7 +230,7 @@ def test_the_built_in_sets_share_no_prompt_across_the_split(project):
     data = params.experiment().data
     limits = [data.sft, data.preference, data.prompts]
     assert [(limit.rows, limit.eval_rows) for limit in limits] == [tuple(map(len, sides)) for sides in both]
-    trained, held_out = ([{asked(row) for row in sides[side]} for sides in both] for side in (0, 1))
+    trained, held_out = ([{opening(row) for row in sides[side]} for sides in both] for side in (0, 1))
     assert trained[0] & trained[2]
     assert set() == set().union(*trained) & set().union(*held_out)
     assert not (project / "data/.sft").exists()
@@ -245,13 +249,14 @@ def test_more_rows_keep_the_old_ones(change):
 
 
 def test_more_rows_of_a_file_keep_the_old_ones(raw):
-    """The same holds for a user's own file that has grown."""
+    """Each on its old side, and in the old order, where a user's own file has grown."""
     rows = [{"prompt": f"{number} + 1?", "completion": "1"} for number in range(600)]
     save(raw / "sft/a.jsonl", rows[:60])
     few = prepared("sft")
     save(raw / "sft/a.jsonl", rows)
     many = prepared("sft")
-    assert few[:2] == (many[0][: len(few[0])], many[1][: len(few[1])])
+    assert few[0] == [row for row in many[0] if row in few[0]]
+    assert few[1] == [row for row in many[1] if row in few[1]]
 
 
 def test_a_cell_may_be_long(raw):
@@ -262,19 +267,14 @@ def test_a_cell_may_be_long(raw):
     assert {rows[0]["completion"]} == {row["messages"][1]["content"] for row in train + held_out}
 
 
-def test_a_full_disk_is_said(project, change, monkeypatch, capsys):
-    """Where the rows that were seen find no room, that is said without a traceback, and nothing is left behind."""
-
-    def small(*arguments, **options):
-        table = sqlite3.Connection(*arguments, **options)
-        table.execute("PRAGMA max_page_count = 4")
-        return table
-
-    change("data.sft.rows", "10_000")
-    monkeypatch.setattr(sqlite3, "connect", small)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_disk_is_said(project, monkeypatch, capsys):
+    """Where the rows that are read find no room, that is said without a traceback, and nothing is left behind."""
+    new_file = pa.ipc.new_file
+    monkeypatch.setattr(pa.ipc, "new_file", lambda _, schema: new_file("/dev/full", schema))
     with pytest.raises(SystemExit, match="2"), reported():
         prepare.main("sft")
-    assert "temporary file (TMPDIR puts these elsewhere): no space is left on the disk" in capsys.readouterr().err
+    assert "no space is left on the disk" in capsys.readouterr().err
     assert [] == [path for name in ("sft", ".sft") if (path := project / "data" / name).exists()]
 
 
@@ -302,7 +302,7 @@ def test_rows_are_written_in_chunks(change, monkeypatch):
     """No more rows than a chunk are held, and the file is the same as if written at once."""
     change("data.sft.rows", "105")
     whole = prepared("sft")
-    monkeypatch.setattr(prepare, "CHUNK", 10)
+    monkeypatch.setattr(spool, "CHUNK", 10)
     assert whole == prepared("sft")
     assert 11 == pq.ParquetFile("data/sft/train.parquet").num_row_groups
 

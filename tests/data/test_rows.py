@@ -8,8 +8,8 @@ import uuid
 
 import pytest
 
-from llmrl.data import rows, settings
-from llmrl.errors import InputError
+from llmrl.data import asking, extra, rows, settings, shaper, spool
+from llmrl.errors import DefectiveError, InputError
 from llmrl.toy import arithmetic
 
 USER = {"role": "user", "content": "2 + 2?"}
@@ -23,7 +23,8 @@ TASK = {"prompt": [USER], "solution": "4"}
 
 def shape(name, row):
     """The row, whose columns have our names."""
-    return rows.shape(name, row, {})
+    shaped, _ = shaper.Shaper(name, {}, None).shape(row)
+    return {column: value for column, value in shaped.items() if column != "tools" or value}
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,20 @@ def shape(name, row):
         ("sft", {"messages": [USER, FOUR]}, SFT),
         ("sft", {"messages": [SYSTEM, USER, FOUR]}, {"messages": [SYSTEM, USER, FOUR]}),
         ("sft", {"messages": json.dumps([USER, FOUR], indent=1)}, SFT),
-        ("sft", {"messages": [USER | {"name": "me"}, FOUR | {"tool_calls": None, "thinking": "…"}]}, SFT),
+        ("sft", {"messages": [USER | {"likes": 3}, FOUR | {"tool_calls": None, "thinking": ""}]}, SFT),
+        (
+            "sft",
+            {
+                "messages": [
+                    USER | {"name": "me"},
+                    FOUR | {"thinking": "2, 2", "weight": 0},
+                    USER,
+                    FIVE | {"loss": True},
+                ]
+            },
+            {"messages": [USER | {"name": "me"}, FOUR | {"reasoning_content": "2, 2", "train": False}, USER, FIVE]},
+        ),
+        ("sft", {"messages": [USER, FOUR, USER]}, {"messages": [USER, FOUR, USER]}),
         ("sft", {"prompt": "2 + 2?", "completion": "4"}, SFT),
         ("sft", {"prompt": [USER], "completion": [FOUR]}, SFT),
         ("sft", {"messages": None, "prompt": "2 + 2?", "completion": "4"}, SFT),
@@ -47,7 +61,9 @@ def shape(name, row):
         ("preference", {"chosen": "2 + 2? 4", "rejected": "2 + 2? 5"}, PAIR),
         ("prompts", {"prompt": "2 + 2?", "solution": "4"}, TASK),
         ("prompts", {"prompt": [USER], "solution": 4}, TASK),
+        ("prompts", {"prompt": [USER], "solution": ["4"]}, TASK),
         ("prompts", {"prompt": [USER]}, {"prompt": [USER], "solution": None}),
+        ("prompts", {"prompt": "2 + 2?", "solution": " "}, {"prompt": [USER], "solution": None}),
     ],
 )
 def test_every_format_becomes_one_shape(name, row, expected):
@@ -94,17 +110,24 @@ def test_a_text_that_looks_like_a_list_stays_a_text():
         ("sft", {"messages": None}, "empty"),
         ("sft", {"prompt": None, "completion": "4"}, "empty"),
         ("sft", {"messages": [USER, {"role": "assistant", "content": " "}]}, "empty"),
-        ("sft", {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [1]}]}, "empty"),
-        ("sft", {"messages": [USER]}, "does not end with the assistant"),
+        ("sft", {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": []}]}, "empty"),
+        (
+            "sft",
+            {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [1]}]},
+            "without a function's",
+        ),
+        ("sft", {"messages": [USER]}, "no turn of the assistant to train on"),
+        ("sft", {"messages": [USER, FOUR | {"train": False}]}, "no turn of the assistant to train on"),
         ("sft", {"messages": [FOUR]}, "nothing is asked"),
         ("sft", {"messages": [SYSTEM, FOUR]}, "nothing is asked"),
-        ("sft", {"messages": [USER, {"role": "gpt", "content": "4"}]}, "a role that is none of"),
-        ("sft", {"messages": [{"from": "human", "value": "2 + 2?"}]}, "turns without role and content"),
+        ("sft", {"messages": [USER, {"role": "narrator", "content": "4"}]}, "a role that is none of"),
+        ("sft", {"messages": [{"speaker": "human", "text": "2 + 2?"}]}, "turns without role and content"),
         ("sft", {"messages": ["2 + 2?", "4"]}, "turns without role and content"),
         ("sft", {"messages": str([USER, FOUR])}, "a list of turns that is not JSON"),
         ("sft", {"messages": '[{"role": ' + "[" * 100_000}, "a list of turns that is not JSON"),
-        ("sft", {"messages": [USER, {"role": "assistant", "content": ["4"]}]}, "not a text"),
-        ("sft", {"prompt": 2, "completion": 4}, "not a text"),
+        ("sft", {"messages": [USER, {"role": "assistant", "content": ["4"]}]}, "a content that is no text"),
+        ("sft", {"messages": [USER, FOUR | {"weight": 0.5}]}, "a weight other than 0 and 1"),
+        ("sft", {"prompt": 2, "completion": 4}, "a content that is no text"),
         ("sft", {"prompt": "\ud800", "completion": "4"}, "half a Unicode character"),
         ("preference", {"prompt": "2 + 2?", "chosen": "4", "rejected": "4"}, "chosen equal to rejected"),
         ("preference", {"chosen": [USER, FOUR], "rejected": [USER, FOUR]}, "chosen equal to rejected"),
@@ -115,14 +138,14 @@ def test_a_text_that_looks_like_a_list_stays_a_text():
         ("preference", {"prompt": [USER, FOUR], "chosen": [FOUR], "rejected": [FIVE]}, "nothing is asked"),
         ("preference", {"prompt": [USER], "chosen": [FOUR, USER], "rejected": [FIVE]}, "does not end with"),
         ("prompts", {"prompt": [USER, FOUR]}, "nothing is asked"),
-        ("prompts", {"prompt": "2 + 2?", "solution": " "}, "empty"),
-        ("prompts", {"prompt": "2 + 2?", "solution": ["4"]}, "not a text"),
+        ("prompts", {"prompt": "2 + 2?", "solution": ["4", "5"]}, "no single short answer"),
+        ("prompts", {"prompt": "2 + 2?", "solution": {"a": 4}}, "no single short answer"),
         ("prompts", {"prompt": "2 + 2?", "solution": "so\n4"}, "no single short answer"),
     ],
 )
 def test_a_defective_row_says_why(name, row, reason):
     """A row that cannot be trained on is refused with the reason it is counted under."""
-    with pytest.raises(rows.DefectiveError, match=reason):
+    with pytest.raises(DefectiveError, match=reason):
         shape(name, row)
 
 
@@ -138,14 +161,16 @@ def test_a_defective_row_says_why(name, row, reason):
 )
 def test_missing_columns_are_no_defect_of_a_row(name, row):
     """Where columns are missing, the message names those there are and those that are needed."""
-    with pytest.raises(InputError, match=rf"has the columns {', '.join(row)}; data/{name} needs "):
+    columns = ", ".join(row) or r"\(none\)"
+    with pytest.raises(InputError, match=rf"has the columns {columns}; data/{name} needs .* data\.{name}\.columns in "):
         shape(name, row)
 
 
 def test_every_column_that_is_read_can_be_mapped():
     """The names that `columns` in params.yaml may map are those that the formats are made of."""
-    for name, formats in rows.FORMATS.items():
-        columns = {column for columns in formats for column in columns} | set(rows.SCHEMAS[name].names)
+    for name, formats in rows.NEEDED.items():
+        columns = {column for columns in formats for column in columns} | set(spool.SCHEMAS[name].names) | {"system"}
+        columns |= {"tools"} if name != "prompts" else set()
         assert columns - {"extra"} == set(settings.COLUMNS[name])  # which is what the others are
 
 
@@ -154,24 +179,33 @@ def test_no_row_breaks_the_shaping():
     generator = random.Random(1)
     parts = [None, "", " ", "a b", "a c", 3, float("nan"), True, [], [None], [USER], [FOUR], [USER, FOUR], [SYSTEM], {}]
     parts += ["[{'role': 1}]", '[{"role": "user"}]', '[{"role": 4, "content": []}]', [{"role": []}], [{"content": "a"}]]
+    parts += [
+        [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b", "loss": 0}],
+        [USER, FOUR | {"weight": []}],
+    ]
+    parts += [[USER, FOUR | {"tool_calls": calls}] for calls in (1, "[1]", [{"name": "f", "arguments": "[]"}], {})]
+    parts += [[{"role": "user", "content": [{"type": kind, "text": 1}]}] for kind in ("text", "image", [])]
+    parts += [[FOUR | {field: value}] for field in ("reasoning", "name", "images") for value in (1, "a", ["a"])]
+    columns = ["messages", "prompt", "completion", "chosen", "rejected", "solution", "system", "tools", "conversations"]
+    columns += ["instruction", "input", "output", "context", "response", "question"]
     outcomes = set()
     for _ in range(20_000):
-        row = {column: generator.choice(parts) for column in ("messages", "prompt", "completion", "chosen", "rejected")}
-        row["solution"] = generator.choice(parts)
         name = generator.choice(list(rows.SHAPES))
+        some = generator.sample(columns, generator.randint(0, 8))
         try:
-            shaped = shape(name, {key: row[key] for key in generator.sample(list(row), generator.randint(0, 6))})
-            outcomes.add([*shaped] == [column for column in rows.SCHEMAS[name].names if column != "extra"])
+            shaped = shape(name, {column: generator.choice(parts) for column in some})
+            outcomes.add([*shaped] == [column for column in spool.SCHEMAS[name].names if column != "extra"])
             json.dumps(shaped).encode()
-        except (rows.DefectiveError, InputError) as error:
+        except (DefectiveError, InputError) as error:
             outcomes.add(type(error))
-    assert {True, rows.DefectiveError, InputError} == outcomes
+    assert {True, DefectiveError, InputError} == outcomes
 
 
 def handed_on(row, columns=None):
     """The further columns of a row with a prompt, as a reward is given them, and what is left out."""
-    found, left_out = rows.extra_of({"prompt": "2 + 2?"} | row, columns or {})
-    text = rows.as_map(found)
+    _, source = shaper.Shaper("prompts", columns or {}, None).shape({"prompt": "2 + 2?"} | row)
+    found, left_out = extra.extra_of(source)
+    text = extra.as_map(found)
     return text and json.loads(text), left_out
 
 
@@ -197,7 +231,7 @@ def test_what_prompt_and_solution_are_made_of_is_no_further_column():
     assert ({"id": 7}, {"prompt", "solution"}) == (found, left_out.keys())
 
 
-@pytest.mark.parametrize("column", sorted(rows.TAKEN - {"prompt", "solution"}))
+@pytest.mark.parametrize("column", sorted(extra.TAKEN - {"prompt", "solution"}))
 def test_what_trl_or_we_give_a_reward_stays_that(column):
     """A column of that name is left out, and why is said."""
     assert ({"id": 7}, {column: "a reward is given something else by this name"}) == handed_on({column: 1, "id": 7})
@@ -206,9 +240,9 @@ def test_what_trl_or_we_give_a_reward_stays_that(column):
 @pytest.mark.parametrize("value", [b"\x89PNG", [b""], {"bytes": b"", "path": "a.png"}, {datetime.date.min: 1}])
 def test_what_no_json_says_is_left_out(value):
     """Bytes, of an image say, however deep."""
-    found, left_out = handed_on({"image": value, "id": 7})
+    found, left_out = handed_on({"picture": value, "id": 7})
     assert {"id": 7} == found
-    assert "bytes are no JSON" == left_out["image"] or "keys must be str" in left_out["image"]
+    assert "bytes are no JSON" == left_out["picture"] or "keys must be str" in left_out["picture"]
 
 
 def test_dates_and_decimals_are_handed_on_as_text():
@@ -222,7 +256,7 @@ def test_dates_and_decimals_are_handed_on_as_text():
 @pytest.mark.parametrize("row", [{"task": "\ud800"}, {"tests": [{"\udfff": 1}]}, {"ta\ud800sk": 1}])
 def test_half_a_character_in_a_further_column(row):
     """Makes the row defective, as in a prompt: no file could hold it."""
-    with pytest.raises(rows.DefectiveError, match="half a Unicode character"):
+    with pytest.raises(DefectiveError, match="half a Unicode character"):
         handed_on(row)
 
 
@@ -231,7 +265,7 @@ def test_a_column_that_is_nested_too_deeply():
     value = []
     for _ in range(100_000):
         value = [value]
-    with pytest.raises(rows.DefectiveError, match="nested too deeply"):
+    with pytest.raises(DefectiveError, match="nested too deeply"):
         handed_on({"tests": value})
 
 
@@ -242,7 +276,7 @@ def test_the_split_depends_on_the_prompt_alone():
         user = {"role": "user", "content": f"{number} + 1?"}
         spaced = {"role": "user", "content": f" {number} +  1?\n"}
         three = [{"messages": [user, FOUR, USER, FIVE]}, {"prompt": [user], "solution": "4"}, {"prompt": [spaced]}]
-        held_out = {rows.held_out(row, "salt", 0.5) for row in three}
+        held_out = {asking.held_out(row, "salt", 0.5) for row in three}
         assert 1 == len(held_out)
         sides[held_out.pop()] += 1
     assert 70 < sides[True] < 130
@@ -251,15 +285,15 @@ def test_the_split_depends_on_the_prompt_alone():
 def test_a_system_turn_makes_another_prompt():
     """What identifies a prompt is its system turn and its first question."""
     plain, with_system = {"prompt": [USER]}, {"prompt": [SYSTEM, USER]}
-    assert rows.asked(plain) != rows.asked(with_system)
-    assert rows.asked(with_system) == rows.asked({"messages": [SYSTEM, USER, FOUR, USER, FIVE]})
+    assert asking.opening(plain) != asking.opening(with_system)
+    assert asking.opening(with_system) == asking.opening({"messages": [SYSTEM, USER, FOUR, USER, FIVE]})
 
 
 def test_salt_and_share_move_the_split():
     """Another salt holds other prompts out, and a larger share holds out the former ones and more."""
     prompts = [{"prompt": [{"role": "user", "content": str(number)}]} for number in range(500)]
-    tenth, fifth = ({i for i, row in enumerate(prompts) if rows.held_out(row, "a", share)} for share in (0.1, 0.2))
-    other = {i for i, row in enumerate(prompts) if rows.held_out(row, "b", 0.1)}
+    tenth, fifth = ({i for i, row in enumerate(prompts) if asking.held_out(row, "a", share)} for share in (0.1, 0.2))
+    other = {i for i, row in enumerate(prompts) if asking.held_out(row, "b", 0.1)}
     assert tenth < fifth
     assert tenth != other
 

@@ -69,10 +69,12 @@ def test_the_closing_figures(tmp_path: Path) -> None:
     """Rows, the mean over the training, before and after; these end the curves. Nothing else is written."""
     figures = trained(tmp_path)
     figures.seen.rows, figures.seen.steps = {"rows": 7, "rows_too_long": 1}, 4
-    figures.write({"reward": 0.4}, {"reward": 0.9, "answers": {"greedy": 0.5}}, {}, 2)
+    figures.write(
+        {"reward": 0.4}, {"reward": 0.9, "answers": {"greedy": 0.5}}, {}, {"rows_too_long": 2, "rows_refused": 1}
+    )
 
     # One step of a quarter, two of all.
-    expected = {"rows": 7, "rows_too_long": 3, "groups_with_signal": 0.75}  # two of those held out
+    expected = {"rows": 7, "rows_too_long": 3, "rows_refused": 1, "groups_with_signal": 0.75}  # two and one held out
     expected |= {"reward_before": 0.4, "reward": 0.9, "answers": {"greedy": 0.5}}
     assert {"grpo": expected, "step": 4} == json.loads((tmp_path / "metrics.json").read_text())
     assert [(1, 0.6), (4, 0.9)] == curve(tmp_path, "reward")
@@ -85,7 +87,7 @@ def test_a_fixed_set_of_answers_is_shown(tmp_path: Path) -> None:
     rows = [row | {"prompt": f"{number} é", "greedy": "a", "sampled": ["b", "c"]} for number in range(SAMPLES + 1)]
     figures = Figures("grpo", tmp_path)
     figures.seen.rows = {"rows": 7, "rows_too_long": 0}
-    figures.write({}, {}, {"after": rows}, 0)
+    figures.write({}, {}, {"after": rows}, {})
     text = (tmp_path / "answers.json").read_text(encoding="utf-8")
     shown = json.loads(text)
 

@@ -250,8 +250,11 @@ TASKS = "".join(line(prompt=f"{number}?", solution="1") for number in range(40))
 
 # The data set, its file (None: none) and its content, and what the message must say.
 DATA = {
-    "no file": ("sft", None, "", ["data/raw/sft/ holds no .jsonl, .parquet, .csv file (but README.md)", "data.sft.source"]),
-    "file of another kind": ("sft", "a.json", "[]", ["holds no .jsonl, .parquet, .csv file (but README.md, a.json)"]),
+    "no file": ("sft", None, "", ["data/raw/sft/ holds no file of rows (.jsonl", "but nothing", "data.sft.source"]),
+    "file of another kind": ("sft", "a.txt", "[]", ["holds no file of rows", "but a.txt"]),
+    "hidden file": ("sft", ".a.jsonl", ROWS, ["holds no file of rows", "but .a.jsonl"]),
+    "tests alone": ("sft", "test.jsonl", ROWS, ["data/raw/sft/ holds test.jsonl, held out by name or data.sft.eval, and no file to train on"]),
+    "an object": ("sft", "a.json", '{"a": 1, "b": 2}', ["data/raw/sft/a.json"]),
     "empty file": ("sft", "a.jsonl", "", ["data/sft/train.parquet would have no rows, of 0 read"]),
     "empty Parquet file": ("sft", "a.parquet", "", ["data/raw/sft/a.parquet: cannot be read as .parquet"]),
     "no Parquet file": ("sft", "a.parquet", ROWS, ["data/raw/sft/a.parquet: cannot be read as .parquet"]),
@@ -259,7 +262,14 @@ DATA = {
     "wrong columns": ("sft", "a.jsonl", line(question="1?", answer="1"), ["data/raw/sft/a.jsonl:1: the row has the columns question, answer", "needs messages or prompt + completion", "data.sft.columns"]),
     "wrong columns later": ("sft", "a.jsonl", ROWS + line(prompt="1?"), ["a.jsonl:41: the row has the columns prompt;"]),
     "columns of another set": ("preference", "a.jsonl", ROWS, ["a.jsonl:1:", "needs prompt + chosen + rejected or chosen + rejected"]),
-    "semicolons": ("prompts", "a.csv", "prompt;solution\n1?;1\n", ["a.csv:2: the row has the columns prompt;solution", "needs prompt"]),
+    "one opening turn": ("sft", "a.jsonl", "".join(line(prompt="Go on.", completion=f"{n}") for n in range(300)), ["would have no rows, of 300 read; all begin with one user turn ('Go on.')", "data.sft.eval"]),
+    "labels on single answers": ("preference", "a.jsonl", line(prompt="1?", completion="2", label=True), ["a.jsonl:1: the row has the columns prompt, completion, label", "a pair is two answers to one prompt"]),
+    "two shapes": ("sft", "a.jsonl", line(prompt="1?", completion="2", messages=[turn("user"), turn("assistant")]), ["a.jsonl:1: the row has the columns messages and prompt + completion, of which either would do", "data.sft.columns"]),
+    "an input that nothing reads": ("sft", "a.jsonl", ROWS + 4 * line(prompt="1?", completion="2", input="a"), ["4 input, which would be lost (first: data/raw/sft/a.jsonl:41)"]),
+    "images": ("sft", "a.jsonl", ROWS + 4 * line(prompt="1?", completion="2", images=["a.png"]), ["4 images, which cannot be trained on"]),
+    "a call that is not JSON": ("sft", "a.jsonl", ROWS + 4 * line(messages=[turn("user"), {"from": "function_call", "value": "add(2)"}]), ["4 a function call that is not JSON"]),
+    "nothing to train on": ("sft", "a.jsonl", ROWS + 4 * line(messages=[turn("user"), turn("assistant") | {"weight": 0}]), ["4 no turn of the assistant to train on"]),
+    "weights": ("sft", "a.jsonl", ROWS + 4 * line(messages=[turn("user"), turn("assistant") | {"weight": 0.5}]), ["4 a weight other than 0 and 1"]),
     "mixed formats": ("sft", "a.jsonl", ROWS + PAIRS, ["a.jsonl:41: the row has the columns prompt, chosen, rejected"]),
     "broken JSON": ("sft", "a.jsonl", ROWS + '\n{"prompt": "1?", }\n', ["a.jsonl:42: broken JSON: ", "at column 18"]),
     "JSON with an endless integer": ("sft", "a.jsonl", ROWS + '{"prompt": ' + "1" * 4301 + "}\n", ["a.jsonl:41: broken JSON: an integer of more than 4,300 digits"]),
@@ -269,9 +279,9 @@ DATA = {
     "CSV not UTF-8": ("sft", "a.csv", "prompt,completion\n1?,caf\xe9\n".encode("latin-1"), ["a.csv:2: not UTF-8"]),
     "CSV with a cell too many": ("sft", "a.csv", "prompt,completion\n1?,2\n1?,2,3\n", ["a.csv:3: more or fewer cells"]),
     "CSV with an open quote": ("sft", "a.csv", 'prompt,completion\n1?,"2\n', ["a.csv:2: broken CSV"]),
-    "conversations that end with the user": ("sft", "a.jsonl", ROWS + 4 * line(messages=[turn("user")]), ["4 of 44 rows are defective, more than data.max_defective", "(0.05)", "4 does not end with the assistant (first: data/raw/sft/a.jsonl:41)"]),
-    "foreign roles": ("sft", "a.jsonl", ROWS + 4 * line(messages=[turn("human")]), ["a role that is none of system, user, assistant"]),
-    "foreign turns": ("sft", "a.jsonl", ROWS + 4 * line(messages=[{"from": "human", "value": "1?"}]), ["turns without role and content"]),
+    "conversations that end with the user": ("sft", "a.jsonl", ROWS + 4 * line(messages=[turn("user")]), ["4 of 44 rows are defective, more than data.max_defective", "(0.05)", "4 no turn of the assistant to train on (first: data/raw/sft/a.jsonl:41)"]),
+    "foreign roles": ("sft", "a.jsonl", ROWS + 4 * line(messages=[turn("critic")]), ["a role that is none of system, developer, user"]),
+    "foreign turns": ("sft", "a.jsonl", ROWS + 4 * line(messages=[{"speaker": "human", "text": "1?"}]), ["turns without role and content"]),
     "turns as Python prints them": ("sft", "a.csv", "messages\n" + "\"[{'role': 'user', 'content': '1?'}]\"\n" * 3, ["3 of 3 rows", "a list of turns that is not JSON (first: data/raw/sft/a.csv:2)"]),
     "duplicates": ("sft", "a.jsonl", ROWS + ROWS, ["40 of 80 rows are defective", "40 duplicate (first: data/raw/sft/a.jsonl:41)"]),
     "several defects": ("sft", "a.jsonl", ROWS + line(prompt="1?", completion="2") + 3 * line(prompt="1?", completion=" "), ["3 empty (first: data/raw/sft/a.jsonl:42); 1 duplicate (first: data/raw/sft/a.jsonl:41)"]),
@@ -279,7 +289,7 @@ DATA = {
     "no common prompt": ("preference", "a.jsonl", PAIRS + 3 * line(chosen="yes", rejected="no"), ["chosen and rejected begin with no common prompt"]),
     "gold answers that cannot be parsed": ("prompts", "a.jsonl", TASKS + 3 * line(prompt="1?", solution=r"\frac{1}{"), ["3 a solution that is no single short answer (first: data/raw/prompts/a.jsonl:41)"]),
     "gold answers that are essays": ("prompts", "a.jsonl", TASKS + 3 * line(prompt="1?", solution="x" * 400), ["a solution that is no single short answer"]),
-    "mapped column that is not there": ("sft", "a.jsonl", ROWS, ["a.jsonl:1: data.sft.columns in params.yaml names 'question', which the row does not have; it has prompt, completion."]),
+    "mapped column that is not there": ("sft", "a.jsonl", ROWS, ["a.jsonl:1: data.sft.columns in params.yaml names 'question' as prompt, which the row does not have; it has prompt, completion."]),
 }  # fmt: skip
 
 
@@ -426,7 +436,9 @@ def test_a_stage_stops_before_it_trains(project, change, python, changes, name, 
     shutil.copytree(project / "models/tiny", project / "models/base")
     classifier(project / "models")
     raw(change, "prompts")
-    (project / "data/raw/prompts/a.jsonl").write_text("".join(line(prompt=f"{number}?") for number in range(60)))
+    (project / "data/raw/prompts/a.jsonl").write_text(
+        "".join(line(prompt=f"{number}?", solution=None if name == "grpo" else "1") for number in range(60))
+    )
     change("data.sft.rows", "50")
     for key, value in changes.items():
         change(key, value)

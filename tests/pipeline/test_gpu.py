@@ -1,7 +1,7 @@
 """The four stages on CUDA: precision, Liger's kernels, adapters, equal runs, and a run that was killed.
 
 Each test starts its stages by itself, without `dvc repro`, in a clone of its own, so that eight of them fill a GPU:
-`python -m pytest -n 8 --dist worksteal tests/test_gpu.py`. Where there is no GPU they are skipped.
+`python -m pytest -n 8 --dist worksteal tests/pipeline/test_gpu.py`. Where there is no GPU they are skipped.
 """
 
 from __future__ import annotations

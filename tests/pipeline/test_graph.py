@@ -14,7 +14,7 @@ STAGES = ("sft", "reward", "dpo", "grpo")
 
 # From the bottom up: a module imports what stands above it here, and what is in its own package.
 LAYERS = (
-    "llmrl.errors llmrl.fields llmrl.graph llmrl.repository llmrl.devices llmrl.progress llmrl.folders",
+    "llmrl.errors llmrl.formats llmrl.fields llmrl.graph llmrl.repository llmrl.devices llmrl.progress llmrl.folders",
     "llmrl.sources llmrl.hub llmrl.toy.arithmetic llmrl.models",
     "llmrl.answers",
     "llmrl.data llmrl.base llmrl.rewards",

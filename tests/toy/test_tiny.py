@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, Qwen2ForCausalLM
 
-from llmrl.data.rows import held_out
+from llmrl.data.asking import held_out
 from llmrl.params import experiment
 from llmrl.toy import arithmetic
 from models import recipe as tiny

@@ -64,7 +64,7 @@ def main(name: str) -> None:
             tokenizer=tokenizer,
             train_rows=train_rows,
             eval_rows=train_rows,
-            too_long=0,
+            left_out=rows.LeftOut(),
             output_dir=Path(folder),
             name="run",
             callbacks=[look],

@@ -12,7 +12,7 @@ from small import made
 
 from llmrl import rewards
 from llmrl.data import prepare
-from llmrl.data.rows import TAKEN
+from llmrl.data.extra import TAKEN
 from llmrl.errors import InputError
 from llmrl.training import rows
 from llmrl.training.reward_functions import checked
@@ -156,7 +156,7 @@ def test_prepared_columns_reach_a_reward_of_the_trainer(project, change, monkeyp
     lines += [{"prompt": "a" * 50, "task": "code", "tests": [[1, {"in": "2"}], None], "extra": "of the data"}]
     (project / "data/raw/prompts/b.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     images = [{"bytes": bytes_, "path": "a.png"} for bytes_ in (None, b"\x89", None)]
-    table = pa.Table.from_pylist([{"prompt": f"{n}!", "image": image} for n, image in enumerate(images)])
+    table = pa.Table.from_pylist([{"prompt": f"{n}!", "scan": image} for n, image in enumerate(images)])
     pq.write_table(table, project / "data/raw/prompts/a.parquet")
     prepare.main("prompts")
     train, held_out = (rows.read(project / f"data/prompts/{side}.parquet") for side in ("train", "eval"))

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from small import TINY, settings
 
-from llmrl.data.rows import SCHEMAS
+from llmrl.data.spool import SCHEMAS
 from llmrl.errors import InputError
 from llmrl.graph import STAGES
 from llmrl.models.loading import load_tokenizer
@@ -70,7 +70,7 @@ def test_rows_beyond_the_limit_are_left_out(write, tokenizer, stage):
             stage, {"max_prompt_length": limit} if grpo else {}, **({} if grpo else {"max_length": limit})
         )
         sides = (rows.short_enough(chosen, tokenizer, side) for side in ("train", "eval"))
-        return [(found.to_list(), too_long) for found, too_long in sides]
+        return [(found.to_list(), left_out.too_long) for found, left_out in sides]
 
     limit = length(row, tokenizer)
     assert [([row, row], 1), ([row], 1)] == kept(limit)
@@ -125,8 +125,8 @@ def test_without_a_limit_the_trainers_own_holds(write, tokenizer, stage):
         write(stage, side, [long(stage, 500), long(stage, 2000)])
 
     assert [(1, 1), (1, 1)] == [
-        (len(found), too_long)
-        for found, too_long in (rows.trained_on(chosen, tokenizer), rows.evaluated_on(chosen, tokenizer))
+        (len(found), left_out.too_long)
+        for found, left_out in (rows.trained_on(chosen, tokenizer), rows.evaluated_on(chosen, tokenizer))
     ]
 
 

@@ -1,0 +1,67 @@
+"""What is held out: written down by each set, and kept out of what it and the next ones train on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmrl.data.asking import Opening
+from llmrl.data.overlap import HeldOut
+from llmrl.data.sieve import NEAR, Sieve
+from llmrl.data.spool import EVAL, TESTED, TRAIN, UNUSED
+
+HELD_OUT = "held_out.jsonl"
+# What is held out here, and by what this one is prepared after, is kept out of a set's training rows, as it is measured
+# after these were trained on.
+AFTER = {"sft": "preference", "preference": "prompts"}
+
+
+def write_held_out(sieves: list[Sieve], name: str, path: Path) -> None:
+    """Write the prompts that this set holds out, and those of the sets that it is prepared after."""
+    with path.open("w", encoding="utf-8") as file:
+        for sieve in sieves:
+            for place, batch in sieve.spool.batches():
+                for side in (EVAL, TESTED):
+                    chosen = batch.filter(pa.array(sieve.spool.side[place] == side))
+                    for one in chosen.select([*Opening._fields]).to_pylist():
+                        row = {"set": name, "measured": side == EVAL, **one}
+                        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        if name in AFTER:
+            others = Path("data", AFTER[name], HELD_OUT)
+            if others.exists():
+                file.writelines(json.dumps(one, ensure_ascii=False) + "\n" for one in prompts_in(others))
+            else:  # `dvc repro` prepares it before
+                print(f"data/{AFTER[name]} is not prepared: what it holds out is not kept out of data/{name}.")
+
+
+def prompts_in(path: Path) -> Iterator[dict[str, Any]]:
+    """Prompts that are held out: of which set, whether they may be measured by or are of a test split that is not used,
+    the question and what stands before it. Read anew by whoever needs them, as there may be any number.
+    """
+    with path.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
+def policies(held_out: Path) -> Iterator[str]:
+    """The questions that policies are measured by."""
+    return (one["question"] for one in prompts_in(held_out) if one["set"] == "prompts" and one["measured"])
+
+
+def without_near(sieves: list[Sieve], held_out: Path) -> None:
+    """Take what is a near-duplicate of a held-out prompt out of the rows to train on."""
+    index = HeldOut(f"{one['before']}\n{one['question']}" for one in prompts_in(held_out))
+    for sieve in sieves:
+        for place, batch in sieve.spool.batches():
+            training = sieve.spool.side[place] == TRAIN
+            asked = pc.binary_join_element_wise(batch.column("before"), batch.column("question"), "\n")
+            (near,) = np.nonzero(training)
+            near = near[index.near(asked.filter(pa.array(training)))]
+            sieve.spool.side[place.start + near] = UNUSED
+            sieve.counts[NEAR] += len(near)
+            sieve.counts["train"] -= len(near)
