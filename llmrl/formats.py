@@ -3,9 +3,10 @@
 It gets a row by the names of its columns (data.<set>.columns renames them before), and returns a row of ours:
 messages; prompt and completion; prompt, chosen and rejected; prompt and solution; with system and tools where there are
 any. Texts and lists of turns will do. None, or a DefectiveError with the reason, leaves the row out, which is counted.
-What it does not read is named in data/<set>/source.json, and of prompts handed to the rewards.
+What it does not read is named in data/<set>/source.json; of prompts it is handed to the rewards.
 
-Where the columns of a row tell its format (`BY_COLUMNS`), no setting is needed. Each example is a test.
+Where the columns of a row tell its format (`BY_COLUMNS`; a transcript tells itself), no setting is needed. Each example
+is a test.
 """
 
 from __future__ import annotations
@@ -118,7 +119,13 @@ BY_COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 def _below(text: Any, more: Any) -> Any:
-    return f"{text}\n\n{more}" if isinstance(more, str) and more.strip() else text
+    if more is None or more == [] or (isinstance(more, str) and not more.strip()) or more != more:  # nothing, or NaN
+        return text
+    if not isinstance(text, str) or not text.strip():
+        raise DefectiveError("empty")
+    if not isinstance(more, str | int | float):
+        raise DefectiveError("an input that is no text")
+    return f"{text}\n\n{more}"
 
 
 def _transcript(text: Any) -> list[dict[str, str]]:

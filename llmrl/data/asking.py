@@ -34,6 +34,7 @@ class Asking:
     def __init__(self, system: str | None, template: str | None) -> None:
         self.system = system
         self.template = None if template is None else [*Formatter().parse(template)]
+        self.changes = system is not None or template is not None
         self.own_system = 0  # rows that keep a system text of their own
 
     def ask(self, row: Row, source: Columns) -> None:
@@ -41,7 +42,10 @@ class Asking:
         name = "messages" if "messages" in row else "prompt"
         turns: list[Turn] = row[name]
         if self.template is not None:
-            place = max(place for place, turn in enumerate(turns) if turn["role"] == "user")
+            places = [place for place, turn in enumerate(turns) if turn["role"] == "user"]
+            if not places:
+                raise DefectiveError("nothing is asked that a template could stand around")
+            place = places[-1]
             asked = "".join(self.filled(turns[place]["content"], source))
             turns = [*turns[:place], turns[place] | {"content": asked}, *turns[place + 1 :]]
         if self.system is not None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from llmrl.errors import DefectiveError, InputError
 
 Row = Mapping[str, Any]
-Numbered = Iterator[tuple[int, Row]]  # the same, within a file
+Numbered = Iterator[tuple[int, Row]]  # its number in the file, and the row
 BATCH = 1000  # rows of Parquet or Arrow in memory at once,
 BATCH_BYTES = 2**26  # or fewer, where these would be more than about so many bytes
 # What pyarrow raises, for instance, at a date beyond the year 9999, an unknown time zone, a map by lists.

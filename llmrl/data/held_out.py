@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmrl.data.asking import Opening
-from llmrl.data.overlap import HeldOut
+from llmrl.data.overlap import COMMON, HeldOut
 from llmrl.data.sieve import NEAR, Sieve
 from llmrl.data.spool import EVAL, TESTED, TRAIN, UNUSED
 
@@ -22,16 +22,17 @@ HELD_OUT = "held_out.jsonl"
 AFTER = {"sft": "preference", "preference": "prompts"}
 
 
-def write_held_out(sieves: list[Sieve], name: str, path: Path) -> None:
-    """Write the prompts that this set holds out, and those of the sets that it is prepared after."""
+def write_held_out(sieves: list[Sieve], name: str, measured: list[np.ndarray], path: Path) -> None:
+    """Write the prompts that this set holds out, with whether they are `measured` by (of each source which rows, bool),
+    and those of the sets that it is prepared after.
+    """
     with path.open("w", encoding="utf-8") as file:
-        for sieve in sieves:
+        for sieve, mask in zip(sieves, measured, strict=True):
             for place, batch in sieve.spool.batches():
-                for side in (EVAL, TESTED):
-                    chosen = batch.filter(pa.array(sieve.spool.side[place] == side))
-                    for one in chosen.select([*Opening._fields]).to_pylist():
-                        row = {"set": name, "measured": side == EVAL, **one}
-                        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                alone = np.isin(sieve.spool.side[place], (EVAL, TESTED))
+                prompts = batch.select([*Opening._fields]).filter(pa.array(alone)).to_pylist()
+                for one, used in zip(prompts, mask[place][alone].tolist(), strict=True):
+                    file.write(json.dumps({"set": name, "measured": used, **one}, ensure_ascii=False) + "\n")
         if name in AFTER:
             others = Path("data", AFTER[name], HELD_OUT)
             if others.exists():
@@ -41,8 +42,8 @@ def write_held_out(sieves: list[Sieve], name: str, path: Path) -> None:
 
 
 def prompts_in(path: Path) -> Iterator[dict[str, Any]]:
-    """Prompts that are held out: of which set, whether they may be measured by or are of a test split that is not used,
-    the question and what stands before it. Read anew by whoever needs them, as there may be any number.
+    """Prompts that are held out: of which set, whether they are measured by, the question and what stands before it.
+    Read anew by whoever needs them, as there may be any number.
     """
     with path.open(encoding="utf-8") as file:
         yield from map(json.loads, file)
@@ -53,15 +54,27 @@ def policies(held_out: Path) -> Iterator[str]:
     return (one["question"] for one in prompts_in(held_out) if one["set"] == "prompts" and one["measured"])
 
 
+def questions(held_out: Path) -> Iterator[str]:
+    """The held-out questions that something stands before here or there, by themselves: under another system text it is
+    the same question. But not such as begin many conversations ("Hi"), which what stands before tells apart.
+    """
+    found: dict[str, set[str]] = {}
+    for one in prompts_in(held_out):
+        found.setdefault(one["question"], set()).add(one["before"])
+    return (question for question, before in found.items() if len(before) <= COMMON)
+
+
 def without_near(sieves: list[Sieve], held_out: Path) -> None:
     """Take what is a near-duplicate of a held-out prompt out of the rows to train on."""
     index = HeldOut(f"{one['before']}\n{one['question']}" for one in prompts_in(held_out))
+    bare = HeldOut(questions(held_out))
     for sieve in sieves:
         for place, batch in sieve.spool.batches():
             training = sieve.spool.side[place] == TRAIN
-            asked = pc.binary_join_element_wise(batch.column("before"), batch.column("question"), "\n")
+            some = batch.filter(pa.array(training))
+            asked = pc.binary_join_element_wise(some.column("before"), some.column("question"), "\n")
             (near,) = np.nonzero(training)
-            near = near[index.near(asked.filter(pa.array(training)))]
+            near = near[index.near(asked) | bare.near(some.column("question"))]
             sieve.spool.side[place.start + near] = UNUSED
             sieve.counts[NEAR] += len(near)
             sieve.counts["train"] -= len(near)

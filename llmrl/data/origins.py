@@ -11,6 +11,7 @@ README.md of a repository, or else a word in their names:
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -86,9 +87,11 @@ def own(folder: Path, part: Part) -> tuple[list[str], list[str], dict[str, str]]
     """The user's files to train on, those of tests, by name, and why others are not read. Raises InputError where there
     are none to train on.
     """
-    present = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    below = (Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names)
+    present = sorted(path.relative_to(folder).as_posix() for path in below)
     present = [path for path in present if not ABOUT.fullmatch(path)]
     not_read = {path: "hidden" for path in present if files.hidden(path)}
+    not_read |= {path: "a link that leads nowhere" for path in present if not (folder / path).exists()}
     not_read |= {path: "no rows" for path in present if path not in not_read and not readable(path)}
     found = [path for path in present if path not in not_read]
     set_name = folder.name
@@ -99,7 +102,7 @@ def own(folder: Path, part: Part) -> tuple[list[str], list[str], dict[str, str]]
             f"data.{set_name}.source in params.yaml."
         )
     by_name = {path: split_of(path) for path in found}
-    tests = [path for path in found if by_name[path] not in (None, "train")]
+    tests = [path for path in found if has_word(by_name[path], TESTS)]
     if part.eval is not None:
         named = [path for path in found if fnmatch(path, part.eval) or path.startswith(f"{part.eval.rstrip('/')}/")]
         if not named:
@@ -191,13 +194,20 @@ def by_name(paths: Iterable[str]) -> dict[str, list[str]]:
     return found or ({"train": rows} if rows else {})
 
 
+def has_word(split: str | None, words: Iterable[str]) -> bool:
+    """Whether one of these words is in the name of a split: test_sft."""
+    return split is not None and any(
+        word in WORDS and WORDS[word] in words for word in re.findall("[a-z]+", split.lower())
+    )
+
+
 def split_of(path: str) -> str | None:
     """The split that a file is of by its name or a folder's, if any.
 
     >>> split_of("data/train_sft-00000-of-00002.parquet"), split_of("validation/part1.csv"), split_of("latest.jsonl")
     ('train_sft', 'validation', None)
     """
-    if shard := SHARD.fullmatch(path):
+    if (shard := SHARD.fullmatch(path)) and shard[1] != "data":  # as `datasets.save_to_disk` names them all
         return shard[1]
     words = (WORDS[word] for word in reversed(re.findall("[a-z]+", path.lower())) if word in WORDS)
     return next(words, None)

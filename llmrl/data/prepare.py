@@ -32,7 +32,7 @@ from llmrl.errors import InputError, reported
 from llmrl.progress import Progress
 from llmrl.repository import replaced
 
-SIDES = {"train": TRAIN, "eval": EVAL}
+SIDES = ("train", "eval")
 MORE = 1.02  # of a built-in task's rows are made than are wanted: some may be near-duplicates of held-out prompts
 
 
@@ -44,10 +44,11 @@ def prepare(name: str, data: Data, out: Path) -> tuple[dict[str, Any], str]:
     with Progress(f"data/{name}") as progress, tempfile.TemporaryDirectory(dir=out, prefix=".rows-") as folder:
         sieves = sifted(name, data, source, progress, Path(folder))
         reports = [sieve.report() for sieve in sieves]
-        held_out = out / HELD_OUT
-        write_held_out(sieves, name, held_out)
+        held_out, weights = out / HELD_OUT, [sieve.part.weight for sieve in sieves]
+        chosen = {"eval": used_rows(sieves, EVAL, shares(rows_on(sieves, EVAL), weights, source.eval_rows))}
+        write_held_out(sieves, name, chosen["eval"], held_out)
         without_near(sieves, held_out)
-        chosen = used_rows(sieves, source)
+        chosen["train"] = used_rows(sieves, TRAIN, quotas(rows_on(sieves, TRAIN), weights, source.rows))
         require_rows(name, data, sieves, chosen)
         measured = HeldOut(policies(held_out))
         written = write(name, sieves, chosen, out, measured)
@@ -77,40 +78,34 @@ def sifted(name: str, data: Data, source: Source, progress: Progress, folder: Pa
     ends = [sieve for sieve in sieves if not sieve.builtin]
     for sieve in ends:
         sieve.take()
-    weights = {id(sieve): sieve.part.weight for sieve in sieves}
+    total = sum(sieve.part.weight for sieve in sieves)
     for sieve in sieves:
         if sieve.builtin:
             scales = [one.counts["train"] / one.part.weight for one in ends]
-            scales += [] if source.rows is None else [source.rows / sum(weights.values())]
+            scales += [] if source.rows is None else [source.rows / total]
             limits = {"train": min(scales) * sieve.part.weight * (MORE if source.rows or ends else 1) + 10}
             if source.eval_rows is not None:
-                limits["eval"] = source.eval_rows * sieve.part.weight / sum(weights.values())
+                limits["eval"] = source.eval_rows * sieve.part.weight / total
             sieve.take(limits)
     return sieves
 
 
-def used_rows(sieves: list[Sieve], source: Source) -> dict[str, list[np.ndarray]]:
-    """Which rows of each source are used on each side (bool)."""
-    weights = [sieve.part.weight for sieve in sieves]
-    counts = {side: [int((sieve.spool.side == number).sum()) for sieve in sieves] for side, number in SIDES.items()}
-    wanted = {
-        "train": quotas(counts["train"], weights, source.rows),
-        "eval": shares(counts["eval"], weights, source.eval_rows),
-    }
-    found = {}
-    for side, number in SIDES.items():
-        found[side] = [
-            sieve.spool.chosen(number, most, sample=not sieve.builtin)
-            for sieve, most in zip(sieves, wanted[side], strict=True)
-        ]
-        for sieve, chosen, count in zip(sieves, found[side], counts[side], strict=True):
-            sieve.counts[OVER] += count - int(chosen.sum())
+def rows_on(sieves: list[Sieve], side: int) -> list[int]:
+    """How many rows of each source are on a side."""
+    return [int((sieve.spool.side == side).sum()) for sieve in sieves]
+
+
+def used_rows(sieves: list[Sieve], side: int, most: list[int]) -> list[np.ndarray]:
+    """Which rows of each source are used on a side (bool), at most so many; the others are counted."""
+    found = [sieve.spool.chosen(side, some, sample=not sieve.builtin) for sieve, some in zip(sieves, most, strict=True)]
+    for sieve, chosen, count in zip(sieves, found, rows_on(sieves, side), strict=True):
+        sieve.counts[OVER] += count - int(chosen.sum())
     return found
 
 
 def require_rows(name: str, data: Data, sieves: list[Sieve], chosen: dict[str, list[np.ndarray]]) -> None:
     """Raise InputError where a side has no rows, with the reason."""
-    for side, masks in chosen.items():
+    for side, masks in sorted(chosen.items(), reverse=True):
         if any(mask.any() for mask in masks):
             continue
         read, near = sum(sieve.read for sieve in sieves), sum(sieve.counts[NEAR] for sieve in sieves)
@@ -134,13 +129,19 @@ def write(
     those held out in that of their hashes, so that the first of them are a sample. Texts to train on are looked up in
     what is `measured`.
     """
-    more, tools = (any(getattr(sieve.spool, what) for sieve in sieves) for what in ("more", "tools"))
+    more, tools = (
+        any(
+            sieve.spool.need(what, mask) for masks in chosen.values() for sieve, mask in zip(sieves, masks, strict=True)
+        )
+        for what in ("more", "tools")
+    )
     files = {side: Written(out / f"{side}.parquet", spool.schema(name, more=more, tools=tools)) for side in SIDES}
     for sieve, masks in zip(sieves, chosen["train"], strict=True):
         for place, batch in sieve.spool.batches():
             training = batch.filter(pa.array(masks[place]))
             for column in spool.COLUMNS[name][0]:
                 measured.look_up(training.column(column).flatten().field("content"))
+            measured.look_up(training.column("question"))  # without a template
             files["train"].write(files["train"].fitted(training))
     columns = list(dict.fromkeys(column for sieve in sieves for column in sieve.extra_columns))
     metadata = {"extra_columns": json.dumps(columns)} if columns else {}
@@ -172,8 +173,11 @@ def main(name: str) -> None:
 
     data = params.experiment().data
     gc.disable()  # which rows do not need: they refer to no row; to look for circles takes a twentieth of the time
-    with replaced(Path("data", name)) as unfinished:
-        figures, said = prepare(name, data, unfinished)
+    try:
+        with replaced(Path("data", name)) as unfinished:
+            figures, said = prepare(name, data, unfinished)
+    finally:
+        gc.enable()
     metrics = Path("metrics/data", f"{name}.json")
     metrics.parent.mkdir(parents=True, exist_ok=True)
     metrics.write_text(json.dumps({"data": {name: figures}}, indent=2) + "\n", encoding="utf-8")

@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 from llmrl.answers import final
-from llmrl.data.turns import LIST, Turn, conversation, either, encodable, has_value, some_text, tools_of
+from llmrl.data.turns import Turn, conversation, either, encodable, has_value, is_list, some_text, tools_of
 from llmrl.errors import DefectiveError
 
 Row = dict[str, Any]
@@ -37,7 +37,7 @@ BESIDE = {"sft": (*SYSTEM, *TOOLS), "preference": (*SYSTEM, *TOOLS), "prompts": 
 def sft_row(row: Mapping[str, Any], needed: tuple[str, ...], unused: set[str]) -> Row:
     """`messages`, or `prompt` and `completion`, of which the loss covers the completion alone."""
     if needed == ("messages",):
-        if isinstance(row["messages"], str) and row["messages"].strip() and not LIST.match(row["messages"]):
+        if isinstance(row["messages"], str) and row["messages"].strip() and not is_list(row["messages"]):
             raise DefectiveError("messages that are no list of turns")
         messages = conversation(row["messages"], "user", unused)
     else:
@@ -69,9 +69,10 @@ def preference_row(row: Mapping[str, Any], needed: tuple[str, ...], unused: set[
         chosen, rejected = (conversation(text, "assistant", unused) for text in rest)
     elif not prompt or chosen[0]["role"] != "assistant":  # some have it beside the answers and inside them too
         same = alike(chosen[:-1], rejected[:-1])  # one turn is left at least
-        if prompt and prompt[-1]["content"].strip() not in {turn["content"].strip() for turn in chosen[:same]}:
+        inside, chosen, rejected = chosen[:same], chosen[same:], rejected[same:]
+        if not ends_with(inside, prompt) and not (inside and ends_with(prompt, inside)):
             raise DefectiveError("a prompt that its conversations do not have")
-        prompt, chosen, rejected = chosen[:same], chosen[same:], rejected[same:]
+        prompt = max(prompt, inside, key=len)
     if not prompt:
         raise DefectiveError("chosen and rejected begin with no common prompt")
     if chosen == rejected:
@@ -82,6 +83,12 @@ def preference_row(row: Mapping[str, Any], needed: tuple[str, ...], unused: set[
     require_answer(rejected)
     found = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
     return found | {"tools": tools_of(either(row, TOOLS))}
+
+
+def ends_with(turns: list[Turn], others: list[Turn]) -> bool:
+    """Whether the last of the turns are these, however they are spaced."""
+    said = [[(turn["role"], turn["content"].strip()) for turn in some] for some in (turns, others)]
+    return said[0][len(said[0]) - len(said[1]) :] == said[1]
 
 
 def alike(one: Sequence[Any], other: Sequence[Any]) -> int:

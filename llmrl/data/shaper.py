@@ -5,20 +5,19 @@ from __future__ import annotations
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from llmrl import formats
 from llmrl.data import files
 from llmrl.data.rows import BESIDE, NEEDED, SHAPES, SYSTEM, TOOLS, Row
-from llmrl.data.settings import COLUMNS, fields_of_template
+from llmrl.data.settings import fields_of_template
 from llmrl.data.turns import COVERED, MEDIA, REASONING, has_value
 from llmrl.errors import DefectiveError, InputError
 
-OURS = frozenset(name for columns in COLUMNS.values() for name in columns)
 # What changes the meaning of a row, and is refused where nothing reads it. A reward may well be given an input.
 LOST = frozenset((*MEDIA, *TOOLS, *SYSTEM, "function_call", "tool_calls"))
 LOST_WITHOUT_REWARDS = frozenset(("input", "context", "history", *REASONING, *COVERED))
+WEIGHT_OF_ONE = ("1", "1.0", "true")  # which says nothing
 
 
 class NoColumnError(KeyError):
@@ -38,21 +37,31 @@ class Columns(Mapping[str, Any]):
         self.unused = set[str]()  # fields of its turns
 
     def __getitem__(self, name: str) -> Any:
-        theirs = self.names.get(name, name)
-        if theirs in self.row:
-            self.read.add(theirs)
-            return self.row[theirs]
-        if name not in self.names:
+        if name not in self:
             raise NoColumnError(name)
-        column, *fields = theirs.split(".")
+        theirs = self.names.get(name, name)
+        column = self.column(name)
         self.read.add(column)
-        self.in_part.add(column)
-        value = self.row[column]
+        if column != theirs:
+            self.in_part.add(column)
+        return self.at(theirs)
+
+    def at(self, theirs: str) -> Any:
+        """A value by the source's own name of its column, or of a field within one. Raises DefectiveError."""
+        if theirs in self.row:
+            return self.row[theirs]
+        column, *fields = theirs.split(".")
+        value = self.row.get(column)
         for field in fields:
             if not isinstance(value, Mapping) or field not in value:
                 raise DefectiveError(f"no {theirs}")
             value = value[field]
         return value
+
+    def column(self, name: str) -> str:
+        """The source's column in which the value of a name is."""
+        theirs = self.names.get(name, name)
+        return theirs if theirs in self.row else theirs.partition(".")[0]
 
     def __iter__(self) -> Iterator[str]:
         renamed = {*self.names.values()}
@@ -62,16 +71,16 @@ class Columns(Mapping[str, Any]):
         return len([*self])
 
     def __contains__(self, name: object) -> bool:
-        return name in self.row or name in self.names
+        return name in self.names or (name in self.row and name not in self.names.values())
 
     def has(self, name: str) -> bool:
         """Whether there is a value by that name, without reading it."""
-        return files.has(self.row, self.names.get(name, name).partition(".")[0])
+        return files.has(self.row, self.column(name))
 
     def peek(self, name: str) -> Any:
         """The value by that name, without it being noted as read; None where there is none."""
         theirs = self.names.get(name, name)
-        return self.row.get(theirs)
+        return self.at(theirs) if self.column(name) in self.row else None
 
 
 class Shaper:
@@ -79,7 +88,9 @@ class Shaper:
 
     def __init__(self, data_set: str, columns: dict[str, str], named: str | None, template: str | None = None) -> None:
         self.data_set, self.columns, self.named = data_set, columns, named
-        self.template = {columns.get(name, name) for name in fields_of_template(template or "")}
+        names = [columns.get(name, name) for name in fields_of_template(template or "")]
+        self.template = {*names, *(name.partition(".")[0] for name in names)}  # columns that it names
+        self.found: set[str] = set()  # our names in `columns` that some row had
         # What columns name wins over what a row has besides.
         ours = {*columns} & {name for needed in NEEDED[data_set] for name in needed}
         self.needed = [needed for needed in NEEDED[data_set] if ours <= {*needed}]
@@ -95,13 +106,15 @@ class Shaper:
 
         Raises InputError where columns are missing, DefectiveError where the row cannot be trained on.
         """
+        row, made = Columns(given, self.columns), given
         for ours, theirs in self.columns.items():
-            if theirs not in given and theirs.partition(".")[0] not in given:
+            if row.column(ours) in given:
+                self.found.add(ours)
+            elif ours not in BESIDE[self.data_set] or self.named:
                 raise InputError(
                     f"data.{self.data_set}.columns in params.yaml names {theirs!r} as {ours}, which the row does not "
                     f"have; it has {', '.join(given) or 'no column'}."
                 )
-        row, made = Columns(given, self.columns), given
         if plan := self.plain.get((*given,)):
             needed, row.read = plan[0], plan[1].copy()
             name = None
@@ -112,7 +125,12 @@ class Shaper:
                 needed = self.needed_of(name, made)
         shaped = SHAPES[self.data_set](made, needed, row.unused)
         if name:
-            row.unused |= {column for column in made if column not in OURS and has_value(made[column])}
+            # What it makes for another data set may well be left: gsm8k's solution, of sft.
+            known = {*needed, *BESIDE[self.data_set], "completion", "solution"}
+            for column in made.keys() - known:
+                self.require_meaningless(column, made)
+                if has_value(made[column]):
+                    row.unused.add(column)
         for column in given:
             if column not in row.read and column not in self.template and files.has(given, column):
                 self.require_meaningless(column, given)
@@ -136,8 +154,8 @@ class Shaper:
             ) from None
         except Exception as error:
             frames = traceback.extract_tb(error.__traceback__)
-            line = [frame for frame in frames if frame.filename == formats.__file__][-1]
-            place = f"{Path(line.filename).name}:{line.lineno}"
+            lines = [f":{frame.lineno}" for frame in frames if frame.filename == formats.__file__]
+            place = f"formats.py{lines[-1] if lines else ''}"
             raise InputError(f"the format {name} raised {type(error).__name__}: {error} ({place}).") from error
         if made is None:
             raise DefectiveError(f"left out by the format {name}")
@@ -157,7 +175,7 @@ class Shaper:
 
     def told(self, row: Columns) -> tuple[str | None, tuple[str, ...]]:
         """The format that the columns of a row tell, or None and the columns of ours that it has."""
-        if self.data_set == "preference" and all(is_transcript(row, side) for side in ("chosen", "rejected")):
+        if self.data_set == "preference" and any(is_transcript(row, side) for side in ("chosen", "rejected")):
             return "hh_rlhf", ()
         found = [(name, needed) for name, needed in self.by_columns.items() if has_all(row, needed)][:1]
         whole = [(None, needed) for needed in self.needed if has_all(row, needed)]
@@ -170,7 +188,8 @@ class Shaper:
                 f"the row has the columns {several}, of which either would do; name those that are meant as "
                 f"data.{self.data_set}.columns in params.yaml, as in {{{shapes[0][1][0]}: {shapes[0][1][0]}}}."
             )
-        empty = [(None, needed) for needed in self.needed if all(name in row for name in needed)]
+        named = [(None, needed) for needed in self.needed] + [*self.by_columns.items()]
+        empty = [(name, needed) for name, needed in named if all(column in row for column in needed)]
         if not (shapes or empty):
             wanted = " or ".join(" + ".join(needed) for needed in NEEDED[self.data_set])
             single = " A label on single answers does not do: a pair is two answers to one prompt."
@@ -189,11 +208,11 @@ class Shaper:
 
     def require_meaningless(self, column: str, row: Mapping[str, Any]) -> None:
         """Raise DefectiveError where a column that nobody reads changes what the row means."""
-        if column in self.lost and has_value(row[column]) and row[column] != 1:  # a weight of 1 is none
+        if column in self.lost and has_value(row[column]) and str(row[column]).lower() not in WEIGHT_OF_ONE:
             if column in MEDIA:
                 raise DefectiveError(f"{column}, which cannot be trained on")
             raise DefectiveError(f"{column}, which would be lost")
-        if column == "label" and self.data_set == "sft" and row[column] in (False, "False", "false"):
+        if column == "label" and self.data_set == "sft" and str(row[column]).lower() == "false":
             raise DefectiveError("an answer whose label is false")
 
 
@@ -204,4 +223,4 @@ def has_all(row: Columns, needed: Iterable[str]) -> bool:
 
 def is_transcript(row: Columns, side: str) -> bool:
     text = row.peek(side)
-    return isinstance(text, str) and text.lstrip().startswith("Human:") and "\n\nAssistant:" in text
+    return isinstance(text, str) and text.startswith(("\n\nHuman:", "Human:"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ TESTS, BY_HASH, NEAR, OVER = UNUSED_FOR = (
     "near-duplicates of held-out prompts",
     "over the limits",
 )
+COUNTED = {TRAIN: "train", EVAL: "eval", TESTED: TESTS, UNUSED: BY_HASH}
 SAMPLES = 3  # whole rows of each source, to read
 
 
@@ -40,7 +42,7 @@ class Sieve:
         self.read = 0
         self.dropped: Counter[str] = Counter()  # by reason
         self.examples: dict[str, str] = {}  # where the first row of each reason stands
-        self.counts: Counter[str] = Counter()  # of usable rows that are on no side
+        self.counts: Counter[str] = Counter()  # of usable rows: those of each side, and why others are on none
         self.found: dict[str, None] = {}  # the further columns of prompts, in order
         self.left_out: dict[str, str] = {}  # those that are not handed on, with the reason
         self.samples: list[str] = []
@@ -66,13 +68,17 @@ class Sieve:
         try:
             shaped, source = self.shaper.shape(given)
             opening = asking.opening(shaped)
-            self.asking.ask(shaped, source)
-            order = asking.order_hash(shaped, self.data.salt)
+            side = self.side(opening, tests)
+            # Before it is asked: another template moves no row out of a sample.
+            order = digest = asking.order_hash(shaped, self.data.salt)
+            if self.asking.changes:
+                self.asking.ask(shaped, source)
+                digest = asking.order_hash(shaped, self.data.salt)
             if self.name == "prompts":  # after it: a row does not differ from another in these alone
                 self.add_extra(shaped, source)
-            # A copy of what data.eval names is no duplicate of it, but a near one.
-            digest = order ^ 1 if tests and self.part.eval is not None else order
-            if not self.seen.add(digest):
+            # What is trained on may be a copy of what is held out alone: it is left out as its near-duplicate.
+            alone = side == TESTED or (tests and self.part.eval is not None)
+            if not self.seen.add(digest ^ 1 if alone else digest):
                 raise DefectiveError("duplicate")
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
@@ -82,26 +88,18 @@ class Sieve:
             return
         if len(self.questions) < 2:
             self.questions.add(opening.question)
-        side = self.side(opening, tests)
+        self.counts[COUNTED[side]] += 1
         self.solved += shaped.get("solution") is not None
         self.spool.add(shaped, opening, side, order)
         if len(self.samples) < SAMPLES and side in (TRAIN, EVAL):
             self.samples.append(f"{where}\n{to_read(given)}\n->\n{to_read(shaped)}\n")
 
     def side(self, opening: asking.Opening, tests: bool) -> int:
-        """The side of the split that a row falls on, counted."""
+        """The side of the split that a row falls on."""
         held_out = asking.side_hash(opening, self.data.salt) < self.data.eval_share
         if tests if self.part.eval is not None else held_out:
-            self.counts["eval"] += 1
             return EVAL
-        if tests:
-            self.counts[TESTS] += 1
-            return TESTED
-        if held_out:
-            self.counts[BY_HASH] += 1
-            return UNUSED
-        self.counts["train"] += 1
-        return TRAIN
+        return TESTED if tests else UNUSED if held_out else TRAIN
 
     def add_extra(self, shaped: Row, source: Columns) -> None:
         columns, left_out = extra.extra_of(source)
@@ -125,7 +123,7 @@ class Sieve:
                 f"data.max_defective in params.yaml allows ({self.data.max_defective:g}): {examples}."
             )
         part = self.part
-        named = {"source": part.source, "revision": part.revision, "subset": part.subset}
+        named = {key: value for key, value in asdict(part).items() if value is not None}
         kept = self.read - self.dropped.total()
         counts: dict[str, Any] = {"read": self.read, "kept": kept, "dropped": dict(sorted(self.dropped.items()))}
         first = {reason: self.examples[reason] for reason in counts["dropped"]}

@@ -94,7 +94,7 @@ class Spool:
     def __init__(self, path: Path, data_set: str) -> None:
         self.path, (self.conversations, self.texts) = path, COLUMNS[data_set]
         self.sides, self.orders = array("b"), array("q")
-        self.more = self.tools = False
+        self.needing: dict[str, list[np.ndarray]] = {"more": [], "tools": []}  # which rows have some
         self.schema = schema(data_set, more=True, tools=True)
         for name in Opening._fields:
             self.schema = self.schema.append(pa.field(name, pa.string()))
@@ -115,8 +115,15 @@ class Spool:
         columns |= {name: pa.array([row[name] for row in rows], pa.string()) for name in self.texts}
         for name, texts in zip(Opening._fields, zip(*openings, strict=True), strict=True):
             columns[name] = pa.array(texts, pa.string())
-        self.more |= any(has_some(columns[name].values.field("more")) for name in self.conversations)
-        self.tools |= "tools" in columns and has_some(columns["tools"])
+        start = len(self.sides) - len(rows)
+        for name in self.conversations:
+            more = columns[name].values.field("more")
+            if more.null_count < len(more):
+                self.needing["more"].append(
+                    start + pc.list_parent_indices(columns[name]).filter(more.is_valid()).to_numpy()
+                )
+        if "tools" in columns and columns["tools"].null_count < len(rows):
+            self.needing["tools"].append(start + np.flatnonzero(columns["tools"].is_valid()))
         self.writer.write_batch(pa.record_batch([columns[name] for name in self.schema.names], schema=self.schema))
         self.waiting.clear()
 
@@ -136,6 +143,10 @@ class Spool:
                 batch = reader.get_batch(number)
                 yield slice(start, start + len(batch)), batch
                 start += len(batch)
+
+    def need(self, what: str, chosen: np.ndarray) -> bool:
+        """Whether of the chosen rows (bool) some turn has further fields ("more"), or some row has tools."""
+        return any(chosen[rows].any() for rows in self.needing[what])
 
     def chosen(self, side: int, most: int, sample: bool) -> np.ndarray:
         """Which rows of a side are used (bool): at most so many. The first ones, or as a `sample` those that come first
@@ -178,11 +189,6 @@ class Written:
         if metadata:
             self.writer.add_key_value_metadata(metadata)
         self.writer.close()
-
-
-def has_some(column: pa.Array) -> bool:
-    """Whether there is any value."""
-    return column.null_count < len(column)
 
 
 def without_more(column: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -62,7 +62,7 @@ def conversation(value: Any, role: str, unused: set[str]) -> list[Turn]:
     [{'role': 'user', 'content': '2 + 2?'}]
     """
     if isinstance(value, str):
-        if not LIST.match(value):
+        if not is_list(value):
             return [{"role": role, "content": some_text(value)}]
         value = parsed(value, "a list of turns that is not JSON")  # a cell of a CSV file holds no list
     if isinstance(value, dict):
@@ -75,6 +75,13 @@ def conversation(value: Any, role: str, unused: set[str]) -> list[Turn]:
     return found
 
 
+def is_list(text: str) -> bool:
+    """Whether a text is a list of turns, as a cell of a CSV file has it, and not merely JSON."""
+    if not LIST.match(text):
+        return False
+    return text.strip() == "[]" or any(f"{one}{mark}" in text for mark in "\"'" for one in ("role", "from"))
+
+
 def turn_of(given: Any, unused: set[str]) -> Turn | None:
     """One turn, or None of an empty system turn. Raises DefectiveError."""
     if not isinstance(given, dict):
@@ -83,7 +90,7 @@ def turn_of(given: Any, unused: set[str]) -> Turn | None:
         content = given.get("content")
         if type(content) is str and content.strip():
             return {"role": role, "content": encodable(content)}
-    named = "role" if "role" in given else "from"
+    named = "role" if given.get("role") is not None else "from"  # Parquet has both where any row has
     if (said := given.get(named)) is None:
         raise DefectiveError("turns without role and content")
     if (role := ROLES.get(said) if isinstance(said, str) else None) is None:
@@ -104,7 +111,10 @@ def turn_of(given: Any, unused: set[str]) -> Turn | None:
         turn["tool_calls"] = calls
     for field in ("name", "tool_call_id"):
         if has_value(given.get(field)):
-            turn[field] = some_text(given[field])
+            if role == "tool":
+                turn[field] = some_text(given[field])
+            else:  # which next to no chat template writes
+                unused.add(field)
     if role == "assistant":
         if (thought := either(given, REASONING)) is not None:
             turn["reasoning_content"] = some_text(thought)

@@ -179,7 +179,7 @@ CONVERSATIONS: list[Case] = [
         "sft",
         {},
         {"messages": [USER | {"name": "ann"}, FOUR]},
-        {"messages": [USER | {"name": "ann"}, FOUR]},
+        CHAT,
     ),
     (
         "OpenAI fine-tuning: weight",
@@ -1419,7 +1419,7 @@ OPEN: list[Case] = [
         {"prompt": "Another?", "chosen": [USER, FOUR], "rejected": [USER, FIVE]},
         "prompt",
     ),
-    ("only one side a transcript", "preference", {}, {"chosen": HH_FOUR, "rejected": "5"}, "prompt"),
+    ("only one side a transcript", "preference", {}, {"chosen": HH_FOUR, "rejected": "5"}, "transcript"),
     (
         "openai/gsm8k by its format, to practise on",
         "prompts",

@@ -44,7 +44,7 @@ def shape(name, row):
                     FIVE | {"loss": True},
                 ]
             },
-            {"messages": [USER | {"name": "me"}, FOUR | {"reasoning_content": "2, 2", "train": False}, USER, FIVE]},
+            {"messages": [USER, FOUR | {"reasoning_content": "2, 2", "train": False}, USER, FIVE]},
         ),
         ("sft", {"messages": [USER, FOUR, USER]}, {"messages": [USER, FOUR, USER]}),
         ("sft", {"prompt": "2 + 2?", "completion": "4"}, SFT),

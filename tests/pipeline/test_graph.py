@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from llmrl.data.held_out import AFTER, HELD_OUT
+
 ROOT = Path(__file__).parents[2]
 STAGES = ("sft", "reward", "dpo", "grpo")
 
@@ -189,6 +191,16 @@ def test_no_two_names_alike() -> None:
     homes.pop("trainer")  # the four stage scripts', which are siblings
 
     assert {} == {name: sorted(places) for name, places in homes.items() if len(places) > 1 and name not in alike}
+
+
+def test_sets_are_prepared_one_after_another() -> None:
+    """In the order in which each reads what the one before holds out."""
+    items = yaml.safe_load((ROOT / "data/dvc.yaml").read_text())["stages"]["prepare"]["foreach"]
+
+    assert {name: f"data/{other}/{HELD_OUT}" for name, other in AFTER.items()} == {
+        name: item["after"] for name, item in items.items() if name in AFTER
+    }
+    assert "data/raw/prompts" == items["prompts"]["after"]
 
 
 def test_four_stages() -> None:
