@@ -78,7 +78,10 @@ def hh_rlhf(row: Row) -> dict[str, Any]:
     >>> hh_rlhf(sides)["chosen"]
     [{'role': 'user', 'content': '2 + 2?'}, {'role': 'assistant', 'content': 'chosen'}]
     """
-    return {side: _transcript(row[side]) for side in ("chosen", "rejected")}
+    if not row.get("prompt"):
+        return {side: _transcript(row[side]) for side in ("chosen", "rejected")}
+    asked = _transcript(re.sub(r"\n\nAssistant:\s*$", "", str(row["prompt"])))  # full-hh-rlhf's
+    return {"prompt": asked, "chosen": row["chosen"], "rejected": row["rejected"]}
 
 
 def gsm8k(row: Row) -> dict[str, Any]:

@@ -68,6 +68,8 @@ class Asking:
             return question
         if field == source.names.get("prompt"):
             return question  # as its format has it
+        if field in QUESTION and " ".join(value.split()) not in " ".join(question.split()):
+            raise DefectiveError(f"a column {field} that is not what is asked, where the template names it")
         if not has_value(value):
             raise DefectiveError(f"no {field}, which the template names")
         return encodable(value if isinstance(value, str) else as_json(value))
@@ -106,6 +108,7 @@ def order_hash(row: Row, salt: str) -> int:
     """A row's place in a sample, by all that it says: 8 bytes, as a signed integer."""
     said: list[Any] = []
     for value in row.values():
+        said.append(None)  # where one ends
         if isinstance(value, list):
             for turn in value:
                 said += turn.values()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -103,11 +104,29 @@ class Unreadable(str):
 
 
 def converted(array: pa.Array) -> list[Any]:
-    """The values of a column; maps as dicts, which pyarrow would give as lists of pairs."""
+    """The values of a column; maps as dicts, which pyarrow would give as lists of pairs; numbers of 32 bits as they are
+    written, 0.1 and not 0.10000000149011612.
+    """
+    if pa.types.is_float32(array.type):
+        return [value if value is None else float(str(np.float32(value))) for value in array.to_pylist()]
     try:
-        return array.to_pylist(maps_as_pydicts="lossy")
+        values: list[Any] = array.to_pylist(maps_as_pydicts="lossy")
     except UNREADABLE:
-        return [as_python(scalar) for scalar in array]
+        values = [as_python(scalar) for scalar in array]
+    return [without_nulls(value) for value in values] if depth(array.type) > 1 else values
+
+
+def depth(kind: pa.DataType) -> int:
+    """How many structs a type has in one another."""
+    inner = [kind.field(number).type for number in range(kind.num_fields)]
+    return pa.types.is_struct(kind) + max(map(depth, inner), default=0)
+
+
+def without_nulls(value: Any) -> Any:
+    """A value without the fields that are null: a struct in a struct has those of all rows, as of all tool calls."""
+    if isinstance(value, dict):
+        return {name: without_nulls(one) for name, one in value.items() if one is not None}
+    return [without_nulls(one) for one in value] if isinstance(value, list) else value
 
 
 def as_python(scalar: pa.Scalar) -> Any:

@@ -15,8 +15,9 @@ def quotas(available: list[int], weights: list[float], most: int | None) -> list
         scale = min(scale, most / sum(weights))
     exact = [scale * weight for weight in weights]
     found = [int(one + 1e-9) for one in exact]
-    short = round(sum(exact)) - sum(found)
-    for place in sorted(range(len(exact)), key=lambda place: (found[place] - exact[place], place))[:short]:
+    # Jefferson's method, as it takes from nobody when there is one more: a larger sample keeps the smaller.
+    for _ in range(round(sum(exact)) - sum(found)):
+        place = min(range(len(found)), key=lambda place: ((found[place] + 1) / weights[place], place))
         found[place] += found[place] < available[place]
     return found
 

@@ -11,9 +11,8 @@ README.md of a repository, or else a word in their names:
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -30,7 +29,9 @@ from llmrl.toy import arithmetic
 
 BUILTIN = {"sft": arithmetic.conversations, "preference": arithmetic.preferences, "prompts": arithmetic.prompts}
 SHARD = re.compile(r"(?:.*/)?([\w.]+?)-\d{5}-of-\d{5}[\w-]*\.\w+")
-WORDS = {"train": "train", "training": "train", "testing": "test", "evaluation": "eval"} | {one: one for one in TESTS}
+WORDS = {"train": "train", "training": "train"} | {one: one for one in TESTS}
+WORDS |= dict.fromkeys(("testing", "tests", "testset", "heldout", "holdout"), "test")
+WORDS |= dict.fromkeys(("evaluation", "evals", "evalset", "evaluate"), "eval") | {"devset": "dev", "validate": "val"}
 ABOUT = re.compile(
     r"(?i)(.*/)?(README\.md|\.gitattributes|\.gitignore|\.gitkeep|.*\.dvc)"
 )  # no data, and not meant as such
@@ -38,13 +39,14 @@ ABOUT = re.compile(
 
 @dataclass(frozen=True)
 class Origin:
-    """Rows of a source that may be trained on, and those of its tests or of the evaluation set that is named, which
+    """Rows of a source that may be trained on, those of its tests, and those of the evaluation set that is named, which
     never are. Of the files those that were read are there once their rows are wanted: a repository's is downloaded
     then. `not_read` says why of the others.
     """
 
     training: Rows
     tests: Rows
+    named: Rows  # those of the evaluation set that is named
     read: dict[str, Path]
     tested: list[str]  # files of tests
     not_read: dict[str, str]
@@ -55,7 +57,7 @@ def origin(part: Part, data_set: str, seed: int, progress: Progress) -> Origin:
     fetched: dict[str, Path] = {}
     if part.source.startswith("builtin:"):  # made here, without end
         made = enumerate(BUILTIN[data_set](seed), 1)
-        return Origin(((f"{part.source}:{number}", row) for number, row in made), iter(()), fetched, [], {})
+        return Origin(((f"{part.source}:{number}", row) for number, row in made), iter(()), iter(()), fetched, [], {})
     if not of_hub(part.source):
         folder = Path("data/raw") / data_set
         training, tests, not_read = own(folder, part)
@@ -65,7 +67,9 @@ def origin(part: Part, data_set: str, seed: int, progress: Progress) -> Origin:
                 fetched[path] = folder / path
                 yield from files.rows_of(folder / path, str(folder / path))
 
-        return Origin(own_rows(training), own_rows(tests), fetched, tests, not_read)
+        named = [path for path in tests if is_named(path, part)]
+        others = [path for path in tests if path not in named]
+        return Origin(own_rows(training), own_rows(others), own_rows(named), fetched, tests, not_read)
     from llmrl.hub import Repository
 
     repository = Repository("dataset", part.source, part.revision, progress)
@@ -80,15 +84,16 @@ def origin(part: Part, data_set: str, seed: int, progress: Progress) -> Origin:
             fetched[path] = repository.file(path)
             yield from files.rows_of(fetched[path], f"{repository}/{path}")
 
-    return Origin(rows(training), rows(tests), fetched, tests, not_read)
+    none: list[str] = []
+    others, named = (none, tests) if part.eval else (tests, none)
+    return Origin(rows(training), rows(others), rows(named), fetched, tests, not_read)
 
 
 def own(folder: Path, part: Part) -> tuple[list[str], list[str], dict[str, str]]:
     """The user's files to train on, those of tests, by name, and why others are not read. Raises InputError where there
     are none to train on.
     """
-    below = (Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names)
-    present = sorted(path.relative_to(folder).as_posix() for path in below)
+    present = sorted(path.relative_to(folder).as_posix() for path in walked(folder, set()))
     present = [path for path in present if not ABOUT.fullmatch(path)]
     not_read = {path: "hidden" for path in present if files.hidden(path)}
     not_read |= {path: "a link that leads nowhere" for path in present if not (folder / path).exists()}
@@ -101,23 +106,38 @@ def own(folder: Path, part: Part) -> tuple[list[str], list[str], dict[str, str]]
             f"{folder}/ holds no file of rows ({ENDINGS}), but {held}. Put yours there, or name another source as "
             f"data.{set_name}.source in params.yaml."
         )
-    by_name = {path: split_of(path) for path in found}
-    tests = [path for path in found if has_word(by_name[path], TESTS)]
+    tests = [path for path in found if has_word(split_of(path), TESTS)]
     if part.eval is not None:
-        named = [path for path in found if fnmatch(path, part.eval) or path.startswith(f"{part.eval.rstrip('/')}/")]
-        if not named:
+        if not any(is_named(path, part) for path in found):
             raise InputError(
                 f"data.{set_name}.eval in params.yaml names {part.eval!r}, and {folder}/ holds {', '.join(found)}."
             )
-        not_read |= {path: f"of a {by_name[path]} split" for path in tests if path not in named}
-        tests = named
-    training = [path for path in found if path not in tests and path not in not_read]
+        tests = [path for path in found if path in tests or is_named(path, part)]
+    training = [path for path in found if path not in tests]
     if not training:
         raise InputError(
             f"{folder}/ holds {', '.join(tests)}, held out by name or data.{set_name}.eval, and no file to train on: "
             "add one, or rename what shall be trained on (train.jsonl)."
         )
     return training, tests, not_read
+
+
+def walked(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """The files below a folder, those of folders that links lead to as well, each folder once."""
+    if folder.resolve() in seen:
+        return
+    seen.add(folder.resolve())
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_dir():
+            yield from walked(path, seen)
+        else:
+            yield path
+
+
+def is_named(path: str, part: Part) -> bool:
+    """Whether a file is one that data.<set>.eval names: by its name, a pattern, or its folder."""
+    named = part.eval
+    return named is not None and (path == named or fnmatch(path, named) or path.startswith(f"{named.rstrip('/')}/"))
 
 
 def files_of(paths: list[str], card: dict[str, Any], part: Part) -> tuple[list[str], list[str], dict[str, str]]:
@@ -209,5 +229,5 @@ def split_of(path: str) -> str | None:
     """
     if (shard := SHARD.fullmatch(path)) and shard[1] != "data":  # as `datasets.save_to_disk` names them all
         return shard[1]
-    words = (WORDS[word] for word in reversed(re.findall("[a-z]+", path.lower())) if word in WORDS)
-    return next(words, None)
+    words = re.findall("[A-Z]?[a-z]+|[A-Z]+", re.sub("(?i)held[_-]out", "heldout", path))  # TestSplit is two
+    return next((WORDS[word.lower()] for word in reversed(words) if word.lower() in WORDS), None)

@@ -7,9 +7,9 @@ Scripts without spaces other than CJK (Thai, Khmer, …) are cut at punctuation 
 
 An n-gram is N words in a row. As in Tülu 3 (https://arxiv.org/abs/2411.15124), a held-out prompt counts as found where
 over half of its words stand in n-grams that one training text has; here the text must have its numbers too, in their
-order, as problems of one kind share their words. N-grams of more than COMMON different held-out
-prompts are common phrases and count for nothing, in the spirit of GPT-3 (https://arxiv.org/abs/2005.14165, appendix C).
-A prompt of fewer than N words matches as a whole only, one without words never.
+order, as problems of one kind share their words. N-grams of more than COMMON different held-out prompts are common
+phrases, whose words count for nothing, in the spirit of GPT-3 (https://arxiv.org/abs/2005.14165, appendix C). A prompt
+of fewer than N words matches as a whole only, one without words never.
 
 Nearly no text matches, so texts are hashed many at a time and only what has the hashes is compared, word by word. The
 index takes about 20 bytes a word of the held-out prompts, 35 while it is made, the hashing 10 MB, or 65 bytes a
@@ -156,16 +156,19 @@ def grams(words: list[str]) -> list[str]:
     return [" ".join(words[start : start + N]) for start in range(len(words) - N + 1)]
 
 
-def mostly(words: list[str], shared: set[str]) -> bool:
-    """Whether over half of the words stand in shared n-grams."""
-    inside = {start + step for start, gram in enumerate(grams(words)) if gram in shared for step in range(N)}
-    return 2 * len(inside) > len(words)
+def mostly(words: list[str], shared: set[str], common: set[str]) -> bool:
+    """Whether over half of the words that stand in no common n-gram stand in shared ones."""
+    inside, phrases = (
+        {start + step for start, gram in enumerate(grams(words)) if gram in some for step in range(N)}
+        for some in (shared, common)
+    )
+    return 2 * len(inside - phrases) > len(words) - len(phrases)
 
 
-def holds(text: list[str], prompt: list[str], shared: set[str]) -> bool:
+def holds(text: list[str], prompt: list[str], shared: set[str], common: set[str]) -> bool:
     """Whether a text has most of a prompt, and its numbers in their order."""
     there = iter(figures(text))
-    return mostly(prompt, shared) and all(number in there for number in figures(prompt))
+    return mostly(prompt, shared, common) and all(number in there for number in figures(prompt))
 
 
 def figures(words: list[str]) -> list[str]:
@@ -295,6 +298,12 @@ class HeldOut:
             for owner, place in zip(owners[common & first], places[common & first], strict=True)
         }
         self.index.drop(numbers[common])
+        # Words of common phrases are no prompt's own: "Solve the following problem. …" in a thousand prompts.
+        order = np.lexsort((places[common], owners[common]))
+        owners, places = owners[common][order], places[common][order]
+        last = np.diff(owners, append=-1) != 0
+        covered = np.where(last, N, np.minimum(np.diff(places, append=0), N))
+        np.subtract.at(self.lengths, owners, covered)
 
     def _likely(self, piece: Cut) -> Iterator[tuple[int, list[str], list[Prompt]]]:
         """What by the hashes holds held-out prompts: the text's number in the piece, its words, and the prompts."""
@@ -344,7 +353,9 @@ class HeldOut:
 
     def _alike(self, one: list[str], other: list[str]) -> bool:
         shared = {*grams(one)} & {*grams(other)} - self.common
-        return one == other or (mostly(one, shared) and mostly(other, shared) and figures(one) == figures(other))
+        return one == other or (
+            mostly(one, shared, self.common) and mostly(other, shared, self.common) and figures(one) == figures(other)
+        )
 
     def look_up(self, texts: Texts) -> None:
         """Count the held-out prompts that stand in these training texts; called for one batch of them after another."""
@@ -355,7 +366,9 @@ class HeldOut:
                 shared = {*grams(words)} - self.common
                 for prompt in candidates:
                     prompt.exact |= prompt.words == " ".join(words)
-                    if not prompt.shared and (prompt.exact or holds(words, prompt.words.split(" "), shared)):
+                    if not prompt.shared and (
+                        prompt.exact or holds(words, prompt.words.split(" "), shared, self.common)
+                    ):
                         prompt.shared = True
                         if len(self.examples) < EXAMPLES:
                             self.examples.append(Example(prompt.number, self.num_texts + text))

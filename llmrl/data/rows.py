@@ -60,6 +60,8 @@ def preference_row(row: Mapping[str, Any], needed: tuple[str, ...], unused: set[
     )
     chosen, rejected = (conversation(row[side], "assistant", unused) for side in ("chosen", "rejected"))
     plain = (chosen[0]["content"], rejected[0]["content"]) == (row["chosen"], row["rejected"])
+    if plain and not prompt and row.get("prompt", None) is not None:
+        raise DefectiveError("empty")
     if plain and not prompt:
         same = alike(row["chosen"].rstrip(), row["rejected"].rstrip())
         # Whole ones, and one is left at least: "… 42" and "… 43" differ in 42 and 43, not in 2 and 3.

@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from llmrl import formats
 from llmrl.data import files
 from llmrl.data.rows import BESIDE, NEEDED, SHAPES, SYSTEM, TOOLS, Row
-from llmrl.data.settings import fields_of_template
+from llmrl.data.settings import fields_of_template, format_names
 from llmrl.data.turns import COVERED, MEDIA, REASONING, has_value
 from llmrl.errors import DefectiveError, InputError
 
 # What changes the meaning of a row, and is refused where nothing reads it. A reward may well be given an input.
 LOST = frozenset((*MEDIA, *TOOLS, *SYSTEM, "function_call", "tool_calls"))
-LOST_WITHOUT_REWARDS = frozenset(("input", "context", "history", *REASONING, *COVERED))
+LOST_OF = {"sft": frozenset(("input", "context", "history", *REASONING, *COVERED))}
+LOST_OF["preference"] = LOST_OF["sft"] | {"instruction", "question", "query"}
 WEIGHT_OF_ONE = ("1", "1.0", "true")  # which says nothing
 
 
@@ -87,15 +87,18 @@ class Shaper:
     """Makes rows of one source rows of ours, and counts as what they were recognised and what of them was not used."""
 
     def __init__(self, data_set: str, columns: dict[str, str], named: str | None, template: str | None = None) -> None:
-        self.data_set, self.columns, self.named = data_set, columns, named
+        format_names()  # says where it is no Python
+        from llmrl import formats
+
+        self.data_set, self.columns, self.named, self.formats = data_set, columns, named, formats
         names = [columns.get(name, name) for name in fields_of_template(template or "")]
         self.template = {*names, *(name.partition(".")[0] for name in names)}  # columns that it names
         self.found: set[str] = set()  # our names in `columns` that some row had
         # What columns name wins over what a row has besides.
         ours = {*columns} & {name for needed in NEEDED[data_set] for name in needed}
         self.needed = [needed for needed in NEEDED[data_set] if ours <= {*needed}]
-        self.by_columns = {} if ours else formats.BY_COLUMNS.get(data_set, {})
-        self.lost = LOST if data_set == "prompts" else LOST | LOST_WITHOUT_REWARDS
+        self.by_columns = {} if ours else self.formats.BY_COLUMNS.get(data_set, {})
+        self.lost = LOST | LOST_OF.get(data_set, frozenset())
         # Of rows that can have no other shape, by their columns' names: ours that are needed, and all that are read.
         self.plain: dict[tuple[str, ...], tuple[tuple[str, ...], set[str]]] = {}
         self.recognised: Counter[str] = Counter()  # rows, by their shape
@@ -127,15 +130,18 @@ class Shaper:
         if name:
             # What it makes for another data set may well be left: gsm8k's solution, of sft.
             known = {*needed, *BESIDE[self.data_set], "completion", "solution"}
-            for column in made.keys() - known:
-                self.require_meaningless(column, made)
-                if has_value(made[column]):
-                    row.unused.add(column)
+            for column in made:
+                if column not in known:
+                    self.require_meaningless(column, made)
+                    if has_value(made[column]):
+                        row.unused.add(column)
         for column in given:
             if column not in row.read and column not in self.template and files.has(given, column):
                 self.require_meaningless(column, given)
                 if self.data_set != "prompts":  # whose rewards are given it
                     row.unused.add(column)
+        for column in row.in_part if self.data_set != "prompts" else ():
+            self.check_rest(column, row)
         self.recognised[name or " + ".join(needed)] += 1
         if row.unused:  # which spares nearly all rows a slow call
             self.unused.update(row.unused)
@@ -144,7 +150,7 @@ class Shaper:
     def formatted(self, name: str, row: Columns) -> Mapping[str, Any]:
         """The row that a format makes. Raises InputError where it cannot, DefectiveError where it leaves one out."""
         try:
-            made: Mapping[str, Any] | None = getattr(formats, name)(row)
+            made: Mapping[str, Any] | None = getattr(self.formats, name)(row)
         except (InputError, DefectiveError):
             raise
         except NoColumnError as missing:
@@ -154,7 +160,7 @@ class Shaper:
             ) from None
         except Exception as error:
             frames = traceback.extract_tb(error.__traceback__)
-            lines = [f":{frame.lineno}" for frame in frames if frame.filename == formats.__file__]
+            lines = [f":{frame.lineno}" for frame in frames if frame.filename == self.formats.__file__]
             place = f"formats.py{lines[-1] if lines else ''}"
             raise InputError(f"the format {name} raised {type(error).__name__}: {error} ({place}).") from error
         if made is None:
@@ -169,13 +175,16 @@ class Shaper:
         if not there:
             wanted = " or ".join(" + ".join(needed) for needed in NEEDED[self.data_set])
             raise InputError(
-                f"the format {name} made a row of {', '.join(made) or 'nothing'}; data/{self.data_set} needs {wanted}."
+                f"the format {name} made a row of {', '.join(map(str, made)) or 'nothing'}; data/{self.data_set} needs "
+                f"{wanted}."
             )
         return next((needed for needed in there if all(has_value(made[column]) for column in needed)), there[0])
 
     def told(self, row: Columns) -> tuple[str | None, tuple[str, ...]]:
         """The format that the columns of a row tell, or None and the columns of ours that it has."""
-        if self.data_set == "preference" and any(is_transcript(row, side) for side in ("chosen", "rejected")):
+        if self.data_set == "preference" and (
+            any(is_transcript(row, side) for side in ("prompt", "chosen", "rejected"))
+        ):
             return "hh_rlhf", ()
         found = [(name, needed) for name, needed in self.by_columns.items() if has_all(row, needed)][:1]
         whole = [(None, needed) for needed in self.needed if has_all(row, needed)]
@@ -206,6 +215,15 @@ class Shaper:
             self.plain[(*row.row,)] = told[1], read
         return told
 
+    def check_rest(self, column: str, row: Columns) -> None:
+        """Account for the other fields of a column of which some were read."""
+        value, read = row.row[column], {*row.names.values()}
+        for field in value if isinstance(value, Mapping) else ():
+            theirs = f"{column}.{field}"
+            if not any(f"{one}.".startswith(f"{theirs}.") for one in read) and has_value(value[field]):
+                self.require_meaningless(field, value)
+                row.unused.add(theirs)
+
     def require_meaningless(self, column: str, row: Mapping[str, Any]) -> None:
         """Raise DefectiveError where a column that nobody reads changes what the row means."""
         if column in self.lost and has_value(row[column]) and str(row[column]).lower() not in WEIGHT_OF_ONE:
@@ -223,4 +241,5 @@ def has_all(row: Columns, needed: Iterable[str]) -> bool:
 
 def is_transcript(row: Columns, side: str) -> bool:
     text = row.peek(side)
-    return isinstance(text, str) and text.startswith(("\n\nHuman:", "Human:"))
+    begins = isinstance(text, str) and text.startswith(("\n\nHuman:", "Human:"))
+    return begins and (text.startswith("\n") or "\n\nAssistant:" in text)

@@ -52,23 +52,31 @@ class Sieve:
     def take(self, limits: Mapping[str, float] | None = None) -> None:
         """Take all rows; of a built-in task until there are so many of each side."""
         for where, row in self.origin.training:
-            self.one(where, row, tests=False)
+            self.one(where, row)
             if limits and all(self.counts[side] >= limit for side, limit in limits.items()):
                 break
         for where, row in self.origin.tests:
-            self.one(where, row, tests=True)
+            self.one(where, row, alone=TESTED)
+        for where, row in self.origin.named:
+            self.one(where, row, alone=EVAL)
+        for ours, theirs in self.part.columns.items() if self.read else ():
+            if ours not in self.shaper.found:
+                named = f"data.{self.name}.columns in params.yaml names {theirs!r} as {ours}"
+                raise InputError(f"{named}, which no row of {self.part.source} has.")
         self.spool.close()
         del self.seen  # once all sources are taken, its memory is free
 
-    def one(self, where: str, given: Mapping[str, Any], tests: bool) -> None:
-        """Take a row, or count why not. Raises InputError where it lacks a column."""
+    def one(self, where: str, given: Mapping[str, Any], alone: int | None = None) -> None:
+        """Take a row, or count why not; one of a test split (TESTED) or of the evaluation set (EVAL) is held out alone.
+        Raises InputError where it lacks a column.
+        """
         self.read += 1
         if self.read % CHUNK == 0:
             self.progress.report(self.part.source, self.read, None, f"{self.read:,} rows read")
         try:
             shaped, source = self.shaper.shape(given)
             opening = asking.opening(shaped)
-            side = self.side(opening, tests)
+            side = self.side(opening, alone)
             # Before it is asked: another template moves no row out of a sample.
             order = digest = asking.order_hash(shaped, self.data.salt)
             if self.asking.changes:
@@ -77,8 +85,7 @@ class Sieve:
             if self.name == "prompts":  # after it: a row does not differ from another in these alone
                 self.add_extra(shaped, source)
             # What is trained on may be a copy of what is held out alone: it is left out as its near-duplicate.
-            alone = side == TESTED or (tests and self.part.eval is not None)
-            if not self.seen.add(digest ^ 1 if alone else digest):
+            if not self.seen.add(digest ^ 1 if side == TESTED or (alone == EVAL) else digest):
                 raise DefectiveError("duplicate")
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
@@ -94,12 +101,12 @@ class Sieve:
         if len(self.samples) < SAMPLES and side in (TRAIN, EVAL):
             self.samples.append(f"{where}\n{to_read(given)}\n->\n{to_read(shaped)}\n")
 
-    def side(self, opening: asking.Opening, tests: bool) -> int:
-        """The side of the split that a row falls on."""
+    def side(self, opening: asking.Opening, alone: int | None) -> int:
+        """The side of the split that a row falls on: by its hash, but for what is held out alone."""
         held_out = asking.side_hash(opening, self.data.salt) < self.data.eval_share
-        if tests if self.part.eval is not None else held_out:
-            return EVAL
-        return TESTED if tests else UNUSED if held_out else TRAIN
+        if self.part.eval is not None:
+            return alone or (UNUSED if held_out else TRAIN)
+        return EVAL if held_out else alone or TRAIN
 
     def add_extra(self, shaped: Row, source: Columns) -> None:
         columns, left_out = extra.extra_of(source)
@@ -135,7 +142,7 @@ class Sieve:
             "recognised": dict(self.shaper.recognised),
             "rows": counts,
             "first_dropped": first,
-            "not_used": dict(self.shaper.unused.most_common()),
+            "not_used": dict(sorted(self.shaper.unused.items(), key=lambda pair: (-pair[1], pair[0]))),
             **further,
         }
 

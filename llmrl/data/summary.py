@@ -40,8 +40,10 @@ def closing_lines(name: str, report: dict[str, Any], sieves: list[Sieve]) -> str
     say("not handed on to rewards", list(left_out))
     own = sum(sieve.asking.own_system for sieve in sieves)
     say(f"data.{name}.system", [f"{own:,} rows keep a system text of their own"] if own else [])
-    if name == "prompts" and not any(sieve.solved for sieve in sieves):
-        say("solutions", ["none, so that no answer can be judged but by rewards that need none"])
+    solved, kept = sum(sieve.solved for sieve in sieves), sum(one["rows"]["kept"] for one in found)
+    if name == "prompts" and solved < kept:
+        none = "none, so that no answer can be judged but by rewards that need none"
+        say("solutions", [none if not solved else f"of {solved:,} of {rows_of(kept)}"])
     overlap = report["overlap"]
     if overlap["shared"]:
         say(f"of {overlap['held_out_prompts']:,} held-out prompts stand in this", [f"{overlap['shared']:,}"])

@@ -29,6 +29,8 @@ REASONING = ("reasoning_content", "thinking", "reasoning")
 CALLS = ("tool_calls", "function_call")
 COVERED = ("weight", "train", "loss")  # 0 or false: the loss does not cover the turn
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
+MEANT = ("tools", "functions", "training", "trainable", "loss_mask", "mask")  # refused: nobody knows these for sure
+CALL = {"id", "type", "index", "function", "name", "arguments", "args", "parameters", "input"}
 USED = {"role", "content", "from", "value", "tool_call_id", "name", *CALLS, *REASONING, *COVERED}
 LIST = re.compile(r"""\s*\[\s*(\]\s*$|\{\s*["'](role|content|from|value)["'])""")  # of turns, written as text
 TEXT_PARTS = ("text", "input_text", "output_text")
@@ -93,17 +95,22 @@ def turn_of(given: Any, unused: set[str]) -> Turn | None:
     named = "role" if given.get("role") is not None else "from"  # Parquet has both where any row has
     if (said := given.get(named)) is None:
         raise DefectiveError("turns without role and content")
+    said = said.lower() if isinstance(said, str) else said
     if (role := ROLES.get(said) if isinstance(said, str) else None) is None:
         raise DefectiveError(f"a role that is none of {', '.join(ROLES)}")
-    for field in given.keys() - USED:
-        if has_value(given[field]):
+    for field in given:
+        if field not in USED and has_value(given[field]):
             if field in MEDIA:
                 raise DefectiveError(f"{field}, which cannot be trained on")
+            if field in MEANT:
+                raise DefectiveError(f"{field} of a turn, which would be lost")
             unused.add(field)
     content = either(given, ("content", "value"))
     if role != "assistant" and (lost := [name for name in (*REASONING, *CALLS) if has_value(given.get(name))]):
         raise DefectiveError(f"{lost[0]} of a turn that is not the assistant's")
     calls = calls_of(given, said, content) if role == "assistant" else []
+    if said == "function_call" and not calls:
+        raise DefectiveError("empty")
     turn: Turn = {"role": role, "content": "" if said == "function_call" else content_text(content, role, bool(calls))}
     if role == "system" and not turn["content"].strip():
         return None
@@ -153,6 +160,9 @@ def content_text(content: Any, role: str, calls: bool) -> str:
                 raise DefectiveError(f"a part that is {part['type']}, which cannot be trained on")
             if not isinstance(part.get("text"), str):
                 raise DefectiveError("a part without text")
+            for field in part:
+                if field not in ("type", "text") and has_value(part[field]):
+                    raise DefectiveError(f"a part with {field}, which would be lost")
         content = "".join(part["text"] for part in content)
     if role == "tool" and content is not None and not isinstance(content, str):  # what a tool returned
         content = as_json(content)
@@ -179,7 +189,10 @@ def calls_of(given: Turn, said: str, content: Any) -> list[dict[str, Any]]:
         function = call.get("function", call) if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise DefectiveError("a tool call without a function's name")
-        arguments = function.get("arguments", function.get("parameters"))
+        for field in (*call, *function):
+            if field not in CALL and has_value((call | function)[field]):
+                raise DefectiveError(f"a tool call with {field}, which would be lost")
+        arguments = either({**call, **function}, ("arguments", "args", "parameters", "input"))
         arguments = parsed(arguments or {}, "a tool call whose arguments are not JSON")
         if not isinstance(arguments, dict):
             raise DefectiveError("a tool call whose arguments are not a map")

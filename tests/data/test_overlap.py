@@ -62,8 +62,11 @@ def ngrams(text_words):
 def over_half(text_words, other, common):
     """Whether over half of the words stand in 8-grams of another text."""
     shared = set(ngrams(other)) - common
-    inside = {start + k for start, gram in enumerate(ngrams(text_words)) if gram in shared for k in range(8)}
-    return 2 * len(inside) > len(text_words)
+    inside, phrases = (
+        {start + k for start, gram in enumerate(ngrams(text_words)) if gram in some for k in range(8)}
+        for some in (shared, common)
+    )
+    return 2 * len(inside - phrases) > len(text_words) - len(phrases)
 
 
 def numbers(text_words):

@@ -527,13 +527,17 @@ def test_files_of_tests_are_never_trained_on(prepared):
 
 
 def test_an_evaluation_set_of_ones_own(prepared):
-    """The file that `eval` names is held out whole, and other tests are not read; a copy is not trained on either."""
+    """The file that `eval` names is held out whole, other tests are not used, and copies of neither are trained on."""
     row = {"prompt": "2 + 2 of my own?", "completion": "4"}
     files = {"a.jsonl": lines([*some({"prompt": "2 + 2?", "completion": "4"}), numbered(row, 7)])}
-    files |= {"mine.jsonl": lines(some(row)), "test.jsonl": lines(some({"prompt": "2 + 2!", "completion": "4"}))}
+    files |= {
+        "mine.jsonl": lines(some(row)),
+        "test.jsonl": lines([numbered(row, 7) | {"prompt": f"{n} + 2!"} for n in range(9)]),
+    }
     got = prepared("sft", files, eval="mine.jsonl")
     assert {f"{number} + 2 of my own?" for number in range(COUNT)} == set(asked(got.held_out))
-    assert {"test.jsonl": "of a test split"} == got.report["sources"][0]["files_not_read"]
+    assert 9 == got.report["rows"][sieve.TESTS]
+    assert {f"{number} + 2?" for number in range(9)}.isdisjoint(asked(got.train))
     assert not [question for question in asked(got.train) if "own" in question]
     rows = got.report["rows"]
     assert 41 == rows["train"] + rows[sieve.BY_HASH] + rows[prepare.NEAR]
