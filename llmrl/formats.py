@@ -81,7 +81,8 @@ def hh_rlhf(row: Row) -> dict[str, Any]:
     if not row.get("prompt"):
         return {side: _transcript(row[side]) for side in ("chosen", "rejected")}
     asked = _transcript(re.sub(r"\n\nAssistant:\s*$", "", str(row["prompt"])))  # full-hh-rlhf's
-    return {"prompt": asked, "chosen": row["chosen"], "rejected": row["rejected"]}
+    answers = {side: row[side].strip() if isinstance(row[side], str) else row[side] for side in ("chosen", "rejected")}
+    return {"prompt": asked, **answers}
 
 
 def gsm8k(row: Row) -> dict[str, Any]:

@@ -55,26 +55,32 @@ def policies(held_out: Path) -> Iterator[str]:
 
 
 def questions(held_out: Path) -> Iterator[str]:
-    """The held-out questions that something stands before here or there, by themselves: under another system text it is
-    the same question. But not such as begin many conversations ("Hi"), which what stands before tells apart.
+    """The held-out questions by themselves: under another system text it is the same question. But not such as begin
+    many conversations ("Hi"), which what stands before tells apart.
     """
-    found: dict[str, set[str]] = {}
+    before: dict[int, set[int]] = {}  # hashes, as there may be many
     for one in prompts_in(held_out):
-        found.setdefault(one["question"], set()).add(one["before"])
-    return (question for question, before in found.items() if len(before) <= COMMON)
+        before.setdefault(hash(one["question"]), set()).add(hash(one["before"]))
+    yield from (one["question"] for one in prompts_in(held_out) if len(before[hash(one["question"])]) <= COMMON)
 
 
 def without_near(sieves: list[Sieve], held_out: Path) -> None:
     """Take what is a near-duplicate of a held-out prompt out of the rows to train on."""
     index = HeldOut(f"{one['before']}\n{one['question']}" for one in prompts_in(held_out))
-    bare = HeldOut(questions(held_out))
+    # Where nothing stands before any question, that is all.
+    bare = HeldOut(questions(held_out)) if any(one["before"] for one in prompts_in(held_out)) else None
     for sieve in sieves:
         for place, batch in sieve.spool.batches():
             training = sieve.spool.side[place] == TRAIN
             some = batch.filter(pa.array(training))
             asked = pc.binary_join_element_wise(some.column("before"), some.column("question"), "\n")
+            found = index.near(asked)
+            if bare is None and any(some.column("before").to_pylist()):
+                bare = HeldOut(questions(held_out))
+            if bare is not None:
+                found |= bare.near(some.column("question"))
             (near,) = np.nonzero(training)
-            near = near[index.near(asked) | bare.near(some.column("question"))]
+            near = near[found]
             sieve.spool.side[place.start + near] = UNUSED
             sieve.counts[NEAR] += len(near)
             sieve.counts["train"] -= len(near)

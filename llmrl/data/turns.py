@@ -192,7 +192,9 @@ def calls_of(given: Turn, said: str, content: Any) -> list[dict[str, Any]]:
         for field in (*call, *function):
             if field not in CALL and has_value((call | function)[field]):
                 raise DefectiveError(f"a tool call with {field}, which would be lost")
-        arguments = either({**call, **function}, ("arguments", "args", "parameters", "input"))
+        given_as = ("arguments", "args", "parameters", "input")
+        named = {where: either(some, given_as) for where, some in (("call", call), ("function", function))}
+        arguments = either(named, ("call", "function")) if function is not call else named["call"]
         arguments = parsed(arguments or {}, "a tool call whose arguments are not JSON")
         if not isinstance(arguments, dict):
             raise DefectiveError("a tool call whose arguments are not a map")

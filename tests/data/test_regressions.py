@@ -1,6 +1,7 @@
 """Faults that a review of the data found, each by what the user had and what must become of it."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import datasets
@@ -11,12 +12,17 @@ import test_whole
 from test_whole import (
     ADD,
     ANSWERS,
+    CALL,
+    CALLED,
     CHAT,
     COUNT,
+    EIGHT,
+    FIVE,
     FOUR,
     HH,
     NEXT,
     PAIR,
+    RESULT,
     ROWS,
     SYSTEM,
     TASK,
@@ -29,15 +35,21 @@ from test_whole import (
     numbered,
     parquet,
     some,
+    story,
 )
 
 from llmrl import formats, params
 from llmrl.data import asking, prepare, sieve
+from llmrl.data.mixing import quotas
 from llmrl.data.shaper import Shaper
 from llmrl.errors import DefectiveError, InputError
 
 QA = {"prompt": "2 + 2?", "completion": "4"}
 ALPACA = {"instruction": "Add.", "input": "2 + 2", "output": "4"}
+PREAMBLE = (  # longer than a question
+    "Solve the following problem step by step, and check each step before you go on with the next one. The last line "
+    "of what you say must be of the form Answer: and then the result alone, without any unit or further word.\n\n"
+)
 IN_ORDER = ("prompts", "preference", "sft")  # as they are prepared
 
 prepared = test_whole.prepared  # the fixture
@@ -133,6 +145,62 @@ def test_what_is_in_no_file_needs_no_columns(prepared):
         assert ["role", "content"] == pq.read_schema(f"data/sft/{side}.parquet").field("messages").type.value_type.names
 
 
+def test_questions_below_a_common_preamble_are_found_bare(prepared):
+    """As DAPO's: its words, in more than ten held-out prompts, count on neither side."""
+    rows = {
+        "prompts": [{"prompt": PREAMBLE + story(number)} for number in range(COUNT)],
+        "preference": some(ROWS["preference"]),
+        "sft": [{"prompt": story(number), "completion": "4"} for number in range(COUNT)],
+    }
+    got = {name: prepared(name, {"a.jsonl": lines(rows[name])}) for name in IN_ORDER}
+    held_out = {question.removeprefix(PREAMBLE) for question in asked(got["prompts"].held_out)}
+    assert len(held_out) > 10
+    assert set() == held_out & {*asked(got["sft"].train)}
+
+
+def test_questions_below_a_common_preamble_stand_on_one_side(prepared):
+    """Though one is asked with a word more."""
+    stories = [story(number) for number in range(COUNT)]
+    rows = [{"prompt": PREAMBLE + please + one} for one in stories for please in ("", "please, ")]
+    got = prepared("prompts", {"a.jsonl": lines(rows)})
+    train, held_out = ({one for one in stories for question in asked(side) if one in question} for side in got[:2])
+    assert (set(), {*stories}) == (train & held_out, train | held_out)
+
+
+def test_rows_of_other_tests_are_not_trained_on(prepared):
+    """Where data.sft.eval names a file, and another is one by its name."""
+    tests = some({"prompt": "2 + 2 of tests?", "completion": "4"})
+    files = {"train.jsonl": [*some(QA), *tests], "other_test.jsonl": tests}
+    files |= {"mine.jsonl": some({"prompt": "2 + 2 of my own?", "completion": "4"})}
+    got = prepared("sft", {name: lines(rows) for name, rows in files.items()}, eval="mine.jsonl")
+    assert len(got.train) > 10
+    assert {*asked(got.train)} <= {row["prompt"] for row in some(QA)}
+
+
+def test_a_column_that_is_not_the_question_is_not_asked(prepared):
+    """Though the template names it `question`."""
+    rows = [*some({"prompt": "2 + 2?"}), {"prompt": "Twice 2?", "question": "Who asks?"}]
+    got = prepared("prompts", {"a.jsonl": lines(rows)}, template="{question} Think.")
+    reason = "a column question that is not what is asked, where the template names it"
+    assert {reason: 1} == got.report["sources"][0]["rows"]["dropped"]
+
+
+def test_pairs_whose_turns_stand_elsewhere_are_no_duplicates(prepared):
+    """The same turns are prompt in one and answer in the other."""
+    long = {"prompt": [USER, FOUR, NEXT], "chosen": [EIGHT], "rejected": [FIVE]}
+    short = {"prompt": [USER], "chosen": [FOUR, NEXT, EIGHT], "rejected": [FIVE]}
+    got = prepared("preference", {"a.jsonl": lines([*some(long), *some(short)])})
+    assert (2 * COUNT, {}) == (len(got.train) + len(got.held_out), got.report["sources"][0]["rows"]["dropped"])
+
+
+@pytest.mark.parametrize("weights", [[1, 1 / 3], [0.7, 0.2, 0.1], [3, 3, 2, 1.5, 0.4]])
+@pytest.mark.parametrize("available", [1000, 50])
+def test_a_larger_sample_takes_from_no_source(weights, available):
+    """Each has as many rows or more where there is one more in all."""
+    found = [quotas([available] * len(weights), weights, most) for most in range(1, 201)]
+    assert [] == [(few, more) for few, more in pairwise(found) if any(a > b for a, b in zip(few, more, strict=True))]
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +227,73 @@ def test_links_are_followed_and_a_dangling_one_is_named(prepared, project):
     assert (["linked/a.jsonl"], COUNT) == ([*source["files"]], source["rows"]["kept"])
     assert {"gone.jsonl": "a link that leads nowhere"} == source["files_not_read"]
     assert "  files not read: gone.jsonl (a link that leads nowhere)\n" in got.said
+
+
+def test_links_in_a_circle_end(prepared, project):
+    """And a folder to which two links lead is read once."""
+    own, elsewhere = project / "data/raw/sft", project / "elsewhere"
+    (own / "folder").mkdir(parents=True)
+    elsewhere.mkdir()
+    (elsewhere / "a.jsonl").write_bytes(lines(some(QA)))
+    for link, target in {"one": elsewhere, "two": elsewhere, "folder/back": own}.items():
+        (own / link).symlink_to(target)
+    source = prepared("sft", {}).report["sources"][0]
+    assert (["one/a.jsonl"], COUNT) == ([*source["files"]], source["rows"]["read"])
+
+
+def test_tests_are_told_by_other_names(prepared):
+    """Of one word, of two, and in capitals."""
+    tests = ["TestSplit", "devset", "evals", "held_out", "testset"]
+    rows = {name: some({"prompt": f"2 + 2 {name}?", "completion": "4"}) for name in ("train", *tests)}
+    got = prepared("sft", {f"{name}.jsonl": lines(some_) for name, some_ in rows.items()})
+    assert {"train?"} == {question.split()[-1] for question in asked(got.train)}
+    assert [f"{name}.jsonl" for name in tests] == got.report["sources"][0]["held_out_files"]
+
+
+def test_what_parquet_adds_to_calls_is_not_taught(prepared):
+    """The arguments of all calls and the parameters of all tools, null where another row's has them."""
+    rows = []
+    for name in ("add", "weather"):
+        arguments = {"add": {"a": 2, "b": 2}, "weather": {"place": {"city": "Oslo"}}}[name]
+        call = CALL | {"tool_calls": [{"type": "function", "function": {"name": name, "arguments": arguments}}]}
+        parameters = {"type": "object", "properties": {key: {"type": "string"} for key in arguments}}
+        tool = {"type": "function", "function": {"name": name, "parameters": parameters}}
+        question = USER | {"content": f"2 + 2 of {name}?"}
+        rows += some({"messages": [question, call, RESULT, FOUR], "tools": [tool]})
+    got = prepared("sft", {"a.parquet": parquet(pa.Table.from_pylist(rows))})
+    assert test_whole.by_question(rows) == test_whole.by_question(got.train + got.held_out)
+
+
+def test_a_solution_of_32_bits_is_as_it_was_written(prepared):
+    """And not 0.10000000149011612."""
+    table = pa.table({"prompt": [f"{n} + 2?" for n in range(COUNT)], "solution": pa.array([0.1] * COUNT, pa.float32())})
+    got = prepared("prompts", {"a.parquet": parquet(table)})
+    assert ["0.1"] * COUNT == [row["solution"] for row in got.train + got.held_out]
+
+
+def test_source_json_is_the_same_bytes_in_every_process(project, change, python, monkeypatch):
+    """Whatever the order of its sets."""
+    change("data.eval_share", "0.5")
+    change("data.max_defective", "1")
+    change("data.sft", "\n    source: raw")
+    rows = some(
+        {"messages": [USER | dict.fromkeys("abcdef", 1), FOUR | dict.fromkeys("ghij", 1)]} | dict.fromkeys("xyz", 1)
+    )
+    rows += [{"messages": odd} for odd in ([], [USER], [FOUR], "2 + 2?", [{"role": "me", "content": "2 + 2?"}])]
+    (project / "data/raw/sft").mkdir(parents=True, exist_ok=True)
+    (project / "data/raw/sft/a.jsonl").write_bytes(lines(rows))
+    found = set()
+    for seed in "123":
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        assert 0 == python("-m", "llmrl.data.prepare", "sft").returncode
+        found.add((project / "data/sft/source.json").read_bytes())
+    assert 1 == len(found)
+
+
+def test_solutions_of_few_rows_are_said(prepared):
+    """As the others can be judged by no answer."""
+    rows = [{"prompt": "40 + 2?", "solution": "42"}, *some({"prompt": "2 + 2?"}, COUNT - 1)]
+    assert f"  solutions: of 1 of {COUNT} rows\n" in prepared("prompts", {"a.jsonl": lines(rows)}).said + "\n"
 
 
 def test_a_weight_of_one_in_a_csv_file_says_nothing(prepared):
@@ -229,6 +364,88 @@ def test_a_transcript_on_one_side_is_a_defect(side):
     """Not a text beside another."""
     with pytest.raises(DefectiveError, match="a transcript that begins with neither Human: nor Assistant:"):
         shaped("preference", HH | {side: "4"})
+
+
+def test_a_transcript_before_plain_answers():
+    """As of full-hh-rlhf, whose prompt ends with Assistant:."""
+    row = {"prompt": "\n\nHuman: 2 + 2?\n\nAssistant:", "chosen": "4", "rejected": "5"}
+    assert PAIR == shaped("preference", row)[0]
+
+
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        ({"prompt": ""}, "empty"),
+        ({"instruction": "2 + 2?"}, "instruction, which would be lost"),
+    ],
+)
+def test_plain_answers_have_their_prompt(before, reason):
+    """And are not cut where they begin to differ, if it is empty or stands elsewhere."""
+    row = before | {"chosen": "It is 4", "rejected": "It is 5"}
+    with pytest.raises(DefectiveError, match=f"^{reason}$"):
+        shaped("preference", row)
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"system": "Be brief."}, "system, which would be lost"),
+        ({"images": ["a.png"]}, "images, which cannot be trained"),
+    ],
+)
+def test_what_stands_beside_a_dotted_column_is_not_lost(more, reason):
+    """Within the same column."""
+    columns = {"prompt": "data.q", "completion": "data.a"}
+    data = {"q": "2 + 2?", "a": "4"}
+    assert (CHAT, ["data.id"]) == shaped("sft", {"data": data | {"id": 7}}, columns)
+    with pytest.raises(DefectiveError, match=reason):
+        shaped("sft", {"data": data | more}, columns)
+
+
+ARGUMENTS = ADD["function"]["arguments"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"name": "add", "args": ARGUMENTS},
+        {"name": "add", "input": ARGUMENTS},
+        {"type": "function", "function": {"name": "add"}, "arguments": ARGUMENTS},
+        {"name": "add", "arguments": None, "parameters": ARGUMENTS},
+    ],
+)
+def test_arguments_of_calls_by_other_names(call):
+    """An unknown one refuses the row, where it has a value."""
+    call |= {"note": None}
+    row = CALLED | {"messages": [USER, CALL | {"tool_calls": [call]}, RESULT, FOUR]}
+    expected = CALLED | {"tools": json.dumps([TOOL])}
+    assert (expected, []) == shaped("sft", row)
+    call["note"] = ARGUMENTS
+    with pytest.raises(DefectiveError, match="a tool call with note, which would be lost"):
+        shaped("sft", row)
+
+
+@pytest.mark.parametrize(
+    ("turn", "reason"),
+    [
+        (
+            FOUR | {"content": [{"type": "text", "text": "4", "image": "a.png"}]},
+            "a part with image, which would be lost",
+        ),
+        ({"from": "function_call", "value": "[]"}, "empty"),
+        (FOUR | {"tools": [TOOL]}, "tools of a turn, which would be lost"),
+        (FOUR | {"loss_mask": 0}, "loss_mask of a turn, which would be lost"),
+    ],
+)
+def test_a_turn_is_refused_for_what_would_be_lost(turn, reason):
+    """By name."""
+    with pytest.raises(DefectiveError, match=reason):
+        shaped("sft", {"messages": [USER, turn, NEXT, EIGHT]})
+
+
+def test_roles_in_capitals():
+    """Are what they say."""
+    assert (CHAT, []) == shaped("sft", {"messages": [USER | {"role": "USER"}, FOUR | {"role": "Assistant"}]})
 
 
 def test_a_template_names_fields_within_columns(prepared):
@@ -321,3 +538,25 @@ def test_a_format_of_a_wrong_signature_is_said(own_format):
     own_format(lambda: QA)
     with pytest.raises(InputError, match=r"the format mine raised TypeError: .+ \(formats\.py\)\."):
         shaped("sft", QA, named="mine")
+
+
+def test_a_syntax_error_in_the_formats_is_one_line(project, python):
+    """With its number."""
+    path = project / "llmrl/formats.py"
+    number = len(path.read_text(encoding="utf-8").splitlines()) + 1
+    with path.open("a", encoding="utf-8") as file:
+        file.write("def mine(row) return row\n")
+    done = python("-m", "llmrl.data.prepare", "sft")
+    assert (2, "", 1) == (done.returncode, done.stdout, len(done.stderr.splitlines()))
+    assert f"llmrl/formats.py:{number}: " in done.stderr
+
+
+def test_arguments_within_and_beside_a_function():
+    """Those that are empty leave the place to the others; two that differ refuse the row."""
+    call = {"function": {"name": "add", "arguments": {}}, "arguments": {"a": 2}}
+    row = {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "", "tool_calls": [call]}]}
+    shaped, _ = Shaper("sft", {}, None).shape(row)
+    assert {"a": 2} == shaped["messages"][1]["tool_calls"][0]["function"]["arguments"]
+    call["function"]["arguments"] = {"a": 3}
+    with pytest.raises(DefectiveError, match="call and function that differ"):
+        Shaper("sft", {}, None).shape(row)
