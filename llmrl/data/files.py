@@ -42,7 +42,8 @@ KINDS = {
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # pyarrow's, faster than Python's; it has no .xz
 ENDINGS = ".jsonl, .ndjson, .json, .csv, .tsv (or one of these in .gz, .bz2, .zst, .xz), .parquet, .arrow"
 ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}  # what `datasets` says of rows
-SYSTEM = {"__macosx", "thumbs.db", "desktop.ini"}  # what macOS and Windows leave in folders
+FOR_ALL_ROWS = {"system", "system_prompt", "instruction", "tools", "functions"}  # what these say of every row
+JUNK = {"__macosx", "thumbs.db", "desktop.ini"}  # what macOS and Windows leave in folders
 DELIMITERS = ",;\t|"
 CHUNK = 2**18  # characters of a .json file read at once
 CUT = 12  # characters from the end of a chunk in which a token may be cut in two: \ud83d\ude00
@@ -80,7 +81,7 @@ def hidden(path: str) -> bool:
     >>> hidden("a/.ipynb_checkpoints/b.csv"), hidden("__MACOSX/._a.csv"), hidden("~$a.csv"), hidden("a.csv")
     (True, True, True, False)
     """
-    return any(part.startswith((".", "~$")) or part.lower() in SYSTEM for part in PurePath(path).parts)
+    return any(part.startswith((".", "~$")) or part.lower() in JUNK for part in PurePath(path).parts)
 
 
 def rows_of(path: Path, name: str) -> Rows:
@@ -175,13 +176,15 @@ def json_document(path: Path) -> Numbered:
                 document.end()
                 return
             case "{":
-                lists, is_row = outline(document)  # a first pass: that no other list follows is known at the end
+                lists, is_row, names = outline(document)  # a first pass: that no other list follows is known at the end
                 follows = document.peek()
             case _:
                 document.fail("broken JSON: expected [ or {")
     if follows:
         yield from json_lines(path)
     elif len(lists) == 1:
+        if beside := [name for name in names if name in FOR_ALL_ROWS]:
+            raise InputError(f" {beside[0]} stands beside the rows of {lists[0]}; it must stand in each row")
         with decompressed(path) as text:
             document = Document(text)
             for name in document.members():
@@ -200,12 +203,14 @@ def json_document(path: Path) -> Numbered:
         )
 
 
-def outline(document: Document) -> tuple[list[str], bool]:
-    """The names of the lists of objects in an object, none where it is a row by its conversation, and whether it may be
-    a row: it has a conversation, or a value that is neither list nor object.
+def outline(document: Document) -> tuple[list[str], bool, list[str]]:
+    """The names of the lists of objects in an object, none where it is a row by its conversation; whether it may be a
+    row: it has a conversation, or a value that is neither list nor object; and all names.
     """
-    lists, is_row, is_conversation = [], False, False
+    lists, names = list[str](), list[str]()
+    is_row = is_conversation = False
     for name in document.members():
+        names.append(name)
         if document.peek() != "[":
             is_row |= not isinstance(document.value(), dict)
             continue
@@ -215,7 +220,7 @@ def outline(document: Document) -> tuple[list[str], bool]:
         if isinstance(first, dict):
             lists.append(name)
             is_conversation |= any(first.keys() >= turn for turn in TURNS)
-    return ([], True) if is_conversation else (lists, is_row)
+    return ([], True, names) if is_conversation else (lists, is_row, names)
 
 
 def objects(document: Document) -> Numbered:

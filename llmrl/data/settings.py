@@ -26,11 +26,11 @@ SPLIT = Bound(
     "is not between 0 and 1: there must be rows to train on and rows held out",
 )
 
-EVAL = "held out, and nothing else: a file of data/raw/<name>/, or a split of the repository; null: by the hash"
+EVAL_NOTE = "held out, and nothing else: a file of data/raw/<name>/, or a split of the repository; null: by the hash"
 COLUMNS_NOTE = "our column names to the source's own, fields within a column by dots"
-FORMAT = "a function of llmrl/formats.py that says what a row means; null: its columns do"
-SYSTEM = "a system text before each conversation that has none"
-TEMPLATE = 'around each row\'s last question: "{question} In short.", with any column by its name'
+FORMAT_NOTE = "a function of llmrl/formats.py that says what a row means; null: its columns do"
+SYSTEM_NOTE = "a system text before each conversation that has none"
+TEMPLATE_NOTE = 'around each row\'s last question: "{question} In short.", with any column by its name'
 SHARED: dict[str, Any] = {  # what a source in a list has by itself, and a single one beside it
     "revision": None,
     "subset": None,
@@ -51,11 +51,11 @@ class Part:
     revision: Annotated[str | None, "the repository's commit, 40 digits; `make pin` writes it"] = None
     subset: Annotated[str | None, "of the repository, where it has several"] = None
     split: Annotated[str, "the repository's split that is trained on; never a test split"] = "train"
-    eval: Annotated[str | None, EVAL] = None
+    eval: Annotated[str | None, EVAL_NOTE] = None
     columns: Annotated[dict[str, str], COLUMNS_NOTE] = field(default_factory=dict)
-    format: Annotated[str | None, FORMAT] = None
-    system: Annotated[str | None, SYSTEM] = None
-    template: Annotated[str | None, TEMPLATE] = None
+    format: Annotated[str | None, FORMAT_NOTE] = None
+    system: Annotated[str | None, SYSTEM_NOTE] = None
+    template: Annotated[str | None, TEMPLATE_NOTE] = None
     weight: Annotated[float, above(0), "its share of a mixture"] = 1.0
 
 
@@ -69,11 +69,11 @@ class Source:
     split: Annotated[str, "the repository's split that is trained on; never a test split"] = "train"
     rows: Annotated[int | None, at_least(1), "to train on; null for all"] = None
     eval_rows: Annotated[int | None, at_least(1), "held out; null for all"] = None
-    eval: Annotated[str | None, EVAL] = None
+    eval: Annotated[str | None, EVAL_NOTE] = None
     columns: Annotated[dict[str, str], COLUMNS_NOTE] = field(default_factory=dict)
-    format: Annotated[str | None, FORMAT] = None
-    system: Annotated[str | None, SYSTEM] = None
-    template: Annotated[str | None, TEMPLATE] = None
+    format: Annotated[str | None, FORMAT_NOTE] = None
+    system: Annotated[str | None, SYSTEM_NOTE] = None
+    template: Annotated[str | None, TEMPLATE_NOTE] = None
 
     @property
     def parts(self) -> list[Part]:

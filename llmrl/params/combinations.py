@@ -32,6 +32,9 @@ def wrong(stage: str, chosen: Section, processes: int) -> Found:
     yield from batches(stage, chosen, processes)
     if not of.generates and chosen.get("max_length", 1) is None:
         yield "max_length", ": null bounds no row's memory. Write a number of tokens; longer rows are left out."
+    for name in ("chat_template_path", "eos_token") if chosen.get("loss_on") == "last" else ():
+        if chosen.get(name):  # rows are tokenised here then, by the model's own template
+            yield name, ": does not go with loss_on: last. Put chat_template.jinja into models/raw (docs/models.md)."
     if chosen.get("eval_packing") and not chosen.get("packing"):
         # TRL puts held-out documents one after the other, but tells the model where each begins only where training
         # rows are packed too.

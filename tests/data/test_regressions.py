@@ -560,3 +560,10 @@ def test_arguments_within_and_beside_a_function():
     call["function"]["arguments"] = {"a": 3}
     with pytest.raises(DefectiveError, match="call and function that differ"):
         Shaper("sft", {}, None).shape(row)
+
+
+def test_a_system_text_beside_all_rows_of_a_document(prepared):
+    """Is not lost: it must stand in each row."""
+    document = {"system": "Be brief.", "data": [{"prompt": f"{n}?", "completion": "1"} for n in range(9)]}
+    with pytest.raises(InputError, match=r"a\.json: system stands beside the rows of data; it must stand in each row"):
+        prepared("sft", {"a.json": json.dumps(document).encode()})

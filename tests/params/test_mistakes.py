@@ -173,6 +173,13 @@ SETTINGS = {
     "weight that is no number": ("grpo.rewards.accuracy", ".nan", ["the weight NaN is not finite"]),
     "no rewards": ("grpo.rewards", "{}", ["grpo.rewards is missing"]),
     "no reward model": ("grpo.reward_model", '""', ["grpo.reward_model is missing: grpo.rewards gives it a weight."]),
+    "one loss with another end": ("sft.init", "models/base\n  loss_on: last\n  eos_token: <|im_end|>", ["sft.eos_token: does not go with loss_on: last"]),
+    "turns that there are not": ("sft.init", "models/base\n  loss_on: first", ["sft.loss_on: \"first\" is none of all, last"]),
+    "unknown format": ("data.sft.source", "raw\n    format: alpca", ["data.sft.format: \"alpca\" is no function of llmrl/formats.py", "Did you mean alpaca?"]),
+    "template without a question": ("data.sft.source", "raw\n    template: Box it.", ["data.sft.template: \"Box it.\" holds no question"]),
+    "template with a lone brace": ("data.sft.source", "raw\n    template: \"{question} {\"", ["data.sft.template", "is no template"]),
+    "evaluation set of a built-in task": ("data.sft.source", "builtin:arithmetic\n    eval: a.jsonl", ["data.sft.eval (now \"a.jsonl\"): builtin:arithmetic has none; write null"]),
+    "empty system text": ("data.sft.source", "raw\n    system: \"\"", ["data.sft.system is an empty text; write null"]),
     "4 bit with vLLM": ("grpo.init", "models/dpo\n  use_vllm: true\n  lora: {rank: 8, alpha: 16, load_in_4bit: true}", ["grpo.use_vllm and lora.load_in_4bit do not go together"]),
     "no start": ("sft.init", '""', ["sft.init is missing: the folder of the model"]),
     # The file.
