@@ -47,6 +47,8 @@ def run_stage(experiment: Experiment, name: str, build: loop.Build, stop: Stop) 
         rows.require_solutions(later)
     tokenizer = loading.load_tokenizer(settings.own.init)
     eval_rows, left_out = rows.evaluated_on(settings, tokenizer)
+    if STAGES[name].answers:
+        held_out.answerable(settings, tokenizer)  # what stands in the way of measuring is said before training
     made_by = provenance.made_by(settings, eval_rows)
     place = checkpoints.place(name, made_by)
     stop.goes_on = lambda: checkpoints.progress(place)

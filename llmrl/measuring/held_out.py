@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from llmrl.measuring.figures import Figures
     from llmrl.training.run import Run
+    from llmrl.training.settings import Settings
 
 HELD_OUT_PROMPTS = Path("data/prompts/eval.parquet")
 Table = list[dict[str, Any]]
@@ -49,19 +50,27 @@ def before_and_after(
         first = {} if (Path(init) / PROVENANCE).exists() else {"before": (init, before)}
         for when, (policy, into) in (first | {"after": (folder, after)}).items():
             with phase(f"answering {when}"):
-                into["answers"], tables[when] = measure(run, policy, *answerable(run.tokenizer))
+                into["answers"], tables[when] = measure(run, policy, *answerable(run.settings, run.tokenizer))
                 gc.collect()  # a model with Liger's kernels refers to itself
     return before, after, tables
 
 
-def answerable(tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, int]:
-    """The held-out prompts, and how many the model's chat template refuses, which are left out."""
+def answerable(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, int]:
+    """The held-out prompts, and how many the model's chat template refuses, which are left out. Raises InputError where
+    these are more than may be.
+    """
     prompts = rows.read(HELD_OUT_PROMPTS)
     sizes = rows.sizes_of(prompts, tokenizer, counted=False)
-    kept = [row for row, size in enumerate(sizes) if not isinstance(size, str)]
-    if not kept:
-        raise InputError(f"{HELD_OUT_PROMPTS}: the model's chat template refuses all {len(prompts)}: {sizes[0]}.")
-    return prompts.select(kept) if len(kept) < len(prompts) else prompts, len(prompts) - len(kept)
+    refused = {row: size for row, size in enumerate(sizes) if isinstance(size, str)}
+    if len(refused) > settings.max_refused * len(prompts):
+        row, reason = next(iter(refused.items()))
+        raise InputError(
+            f"{HELD_OUT_PROMPTS}: {len(refused)} of {len(prompts)} prompts are refused, and data.max_defective in "
+            f"params.yaml allows a share of {settings.max_refused:g}: {reason} (first: row {row + 1}). Leave such rows "
+            "out of the data, or change chat_template.jinja in the model's folder."
+        )
+    kept = [row for row in range(len(prompts)) if row not in refused]
+    return prompts.select(kept) if refused else prompts, len(refused)
 
 
 def measure(run: Run, folder: str, prompts: Dataset, refused: int = 0) -> tuple[dict[str, float], Table]:

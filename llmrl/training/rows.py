@@ -204,10 +204,14 @@ def sizes_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase, counted: bool) -
     """The length of each row, or why it is refused. Rows without further fields are tokenised together, which is
     faster, unless one is refused.
     """
+    from llmrl.training import turns
+
     found: list[Any] = []
     alone = has_more(rows)
     for batch in rows.iter(BATCH):
-        sizes: Any = None if alone else or_reason(partial(lengths, batch, tokenizer, counted=counted))
+        # Next to no row has what a template may leave out: those batches that have go a row at a time.
+        alone_now = alone or any(turns.may_lose_text(one) for side in sides_of(batch)[1] for one in side)
+        sizes: Any = None if alone_now else or_reason(partial(lengths, batch, tokenizer, counted=counted))
         if not isinstance(sizes, list):
             sizes = [or_reason(partial(length_of, row, tokenizer, counted)) for row in each(batch)]
         found += sizes
@@ -224,6 +228,7 @@ def length_of(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, counted: 
     prompts, sides = sides_of(one)
     for (conversation,) in sides:
         turns.require_written(conversation, tools, tokenizer)
+        turns.require_texts(conversation, tokenizer, tools)
         if prompts and any(turn.get("tool_calls") for turn in conversation):
             # It writes the prompts of completions as Parquet, where arguments of one name must be of one type.
             raise DefectiveError("tool calls in a prompt, which TRL's record of completions cannot hold")

@@ -87,6 +87,7 @@ def labelled(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, last: bool
     if sum(mask for mask, _ in runs) != len(trained):
         raise DefectiveError("the model's chat template does not enclose each assistant turn in one generation mark")
     require_written(messages, tools, tokenizer, covered=True)
+    require_texts(messages, tokenizer, tools)
     turns = iter(trained)
     labels: list[int] = []
     for mask, tokens in runs:
@@ -102,6 +103,22 @@ def masked(
         messages, tools=tools, return_dict=True, return_assistant_tokens_mask=True
     )
     return [*zip(encoded["input_ids"], encoded["assistant_masks"], strict=True)]
+
+
+def may_lose_text(messages: list[Message]) -> bool:
+    """Whether a conversation has a text that some chat templates leave out: a thought, another system turn."""
+    return any(
+        "<think" in turn["content"] or (turn["role"] == "system" and place > 0) for place, turn in enumerate(messages)
+    )
+
+
+def require_texts(messages: list[Message], tokenizer: PreTrainedTokenizerBase, tools: Any = None) -> None:
+    """Raise DefectiveError where the chat template leaves out some of a turn's text."""
+    if may_lose_text(messages):
+        text = tokenizer.apply_chat_template(messages, tools=tools, tokenize=False)
+        for turn in messages:
+            if turn["content"].strip() not in text:
+                raise DefectiveError(f"the model's chat template does not write all of a turn of the {turn['role']}")
 
 
 def require_written(

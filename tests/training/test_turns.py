@@ -308,3 +308,17 @@ def test_two_sides_left_out_together():
         one.counts,
         one.reasons,
     )
+
+
+@pytest.mark.parametrize(
+    ("family", "turns_of", "said"),
+    [
+        ("deepseekv3", [USER, {"role": "assistant", "content": "<think>Two and two.</think>4"}], "the assistant"),
+        ("gptoss", [USER, FOUR, {"role": "system", "content": "Be brief."}, USER, FOUR], "the system"),
+    ],
+)
+def test_a_text_that_a_template_leaves_out(run: Any, family: str, turns_of: list[dict[str, Any]], said: str) -> None:
+    """A thought within the text, or a system turn in the middle: the row is refused, the others are kept."""
+    _, left_out = run("sft", [{"messages": turns_of}, {"messages": [USER, FOUR]}], TEMPLATES[family], share=0.5)
+
+    assert {f"the model's chat template does not write all of a turn of {said}": 1} == left_out.refused
