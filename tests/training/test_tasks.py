@@ -70,6 +70,6 @@ def test_each_task_is_judged_by_its_own_reward(tmp_path: Path) -> None:
         assert -1 <= one["soft_overlong_punishment"] <= 0
         found[row["task"]] += 1
 
-    assert "; for rewards also: task, most, tests\n" in said
+    assert "  for rewards also: task, most, tests\n" in said
     assert all(found.values()), found
     assert {"short", "holds", *OURS, "reward"} <= clone.figures("grpo").keys()
