@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.optim.lr_scheduler import OneCycleLR
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from llmrl.data.asking import held_out
+from llmrl.data.asking import Opening, held_out
 from llmrl.toy import arithmetic
 
 FOLDER = Path("models/tiny")
@@ -72,7 +72,7 @@ def plain_texts(seed: int) -> Iterator[str]:
             working = arithmetic.work_out(problem)
             bare = f"{problem.left}{problem.sign}{problem.right}"
             question = arithmetic.draw_question(random, problem)
-            if held_out({"prompt": [{"role": "user", "content": question}]}, *SPLIT):
+            if held_out(Opening("", question), *SPLIT):
                 question = bare
             task = random.choice((bare, question, question))
             gap = random.choice((" ", "\n", ": ", "\nSolution: ", "\nAnswer: ", " Answer: ", "\n\n"))

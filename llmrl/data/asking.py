@@ -86,22 +86,15 @@ def opening(row: Row) -> Opening:
     return Opening("\n".join(before), "")
 
 
-def held_out(row: Row, salt: str, share: float) -> bool:
-    """Whether a row's prompt is held out."""
-    return side_hash(opening(row), salt) < share
-
-
-def side_hash(one: Opening, salt: str) -> float:
-    """A number between 0 and 1, the same for a prompt in all three sets and for any number of rows: those below
-    data.eval_share are held out.
-    """
+def held_out(one: Opening, salt: str, share: float) -> bool:
+    """Whether a prompt is held out: by one salted hash, the same in all three sets and for any number of rows."""
     asked = f'["user", {quoted(one.question)}]'
     if one.before:
         said = one.before.split("\n")
         pairs = (f"[{quoted(role)}, {quoted(text)}]" for role, text in zip(said[::2], said[1::2], strict=True))
         asked = ", ".join((*pairs, asked))
     digest = hashlib.sha256(f"{salt}\n[{asked}]".encode()).digest()
-    return int.from_bytes(digest[:8]) / 2**64
+    return int.from_bytes(digest[:8]) < share * 2**64
 
 
 def order_hash(row: Row, salt: str) -> int:

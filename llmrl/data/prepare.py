@@ -83,7 +83,7 @@ def sifted(name: str, data: Data, source: Source, progress: Progress, folder: Pa
         if sieve.builtin:
             scales = [one.counts["train"] / one.part.weight for one in ends]
             scales += [] if source.rows is None else [source.rows / total]
-            limits = {"train": min(scales) * sieve.part.weight * (MORE if source.rows or ends else 1) + 10}
+            limits = {"train": min(scales) * sieve.part.weight * MORE + 10}
             if source.eval_rows is not None:
                 limits["eval"] = source.eval_rows * sieve.part.weight / total
             sieve.take(limits)
@@ -141,7 +141,8 @@ def write(
             training = batch.filter(pa.array(masks[place]))
             for column in spool.COLUMNS[name][0]:
                 measured.look_up(training.column(column).flatten().field("content"))
-            measured.look_up(training.column("question"))  # without a template
+            if sieve.asking.changes:  # and as the data has it, without a template
+                measured.look_up(training.column("question"))
             files["train"].write(files["train"].fitted(training))
     columns = list(dict.fromkeys(column for sieve in sieves for column in sieve.extra_columns))
     metadata = {"extra_columns": json.dumps(columns)} if columns else {}

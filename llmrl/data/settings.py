@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from llmrl import sources
 from llmrl.errors import InputError
-from llmrl.fields import SHARE, Bound, Found, Keys, above, as_yaml, at_least, english, meant
+from llmrl.fields import SHARE, Bound, Found, Keys, above, as_yaml, at_least, english, fields_of, meant
 
 # What the rows of each data set consist of: `columns` maps these names to a source's own.
 COLUMNS = {
@@ -31,16 +31,6 @@ COLUMNS_NOTE = "our column names to the source's own, fields within a column by 
 FORMAT_NOTE = "a function of llmrl/formats.py that says what a row means; null: its columns do"
 SYSTEM_NOTE = "a system text before each conversation that has none"
 TEMPLATE_NOTE = 'around each row\'s last question: "{question} In short.", with any column by its name'
-SHARED: dict[str, Any] = {  # what a source in a list has by itself, and a single one beside it
-    "revision": None,
-    "subset": None,
-    "split": "train",
-    "eval": None,
-    "columns": {},
-    "format": None,
-    "system": None,
-    "template": None,
-}
 
 
 @dataclass(frozen=True)
@@ -57,6 +47,10 @@ class Part:
     system: Annotated[str | None, SYSTEM_NOTE] = None
     template: Annotated[str | None, TEMPLATE_NOTE] = None
     weight: Annotated[float, above(0), "its share of a mixture"] = 1.0
+
+
+# What a source in a list has by itself, and a single one beside it.
+SHARED = {name: one.default for name, one in fields_of(Part).items() if name not in ("source", "weight")}
 
 
 @dataclass(frozen=True)

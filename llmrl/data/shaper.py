@@ -119,13 +119,11 @@ class Shaper:
                     f"have; it has {', '.join(given) or 'no column'}."
                 )
         if plan := self.plain.get((*given,)):
-            needed, row.read = plan[0], plan[1].copy()
-            name = None
+            name, needed, row.read = None, plan[0], plan[1].copy()
         else:
             name, needed = (self.named, ()) if self.named else self.told(row)
             made = self.formatted(name, row) if name else row
-            if name:
-                needed = self.needed_of(name, made)
+            needed = self.needed_of(name, made) if name else needed
         shaped = SHAPES[self.data_set](made, needed, row.unused)
         if name:
             # What it makes for another data set may well be left: gsm8k's solution, of sft.
@@ -182,9 +180,7 @@ class Shaper:
 
     def told(self, row: Columns) -> tuple[str | None, tuple[str, ...]]:
         """The format that the columns of a row tell, or None and the columns of ours that it has."""
-        if self.data_set == "preference" and (
-            any(is_transcript(row, side) for side in ("prompt", "chosen", "rejected"))
-        ):
+        if self.data_set == "preference" and any(is_transcript(row, one) for one in ("prompt", "chosen", "rejected")):
             return "hh_rlhf", ()
         found = [(name, needed) for name, needed in self.by_columns.items() if has_all(row, needed)][:1]
         whole = [(None, needed) for needed in self.needed if has_all(row, needed)]

@@ -85,7 +85,7 @@ class Sieve:
             if self.name == "prompts":  # after it: a row does not differ from another in these alone
                 self.add_extra(shaped, source)
             # What is trained on may be a copy of what is held out alone: it is left out as its near-duplicate.
-            if not self.seen.add(digest ^ 1 if side == TESTED or (alone == EVAL) else digest):
+            if not self.seen.add(digest ^ 1 if side == TESTED or alone == EVAL else digest):
                 raise DefectiveError("duplicate")
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
@@ -103,7 +103,7 @@ class Sieve:
 
     def side(self, opening: asking.Opening, alone: int | None) -> int:
         """The side of the split that a row falls on: by its hash, but for what is held out alone."""
-        held_out = asking.side_hash(opening, self.data.salt) < self.data.eval_share
+        held_out = asking.held_out(opening, self.data.salt, self.data.eval_share)
         if self.part.eval is not None:
             return alone or (UNUSED if held_out else TRAIN)
         return EVAL if held_out else alone or TRAIN

@@ -271,6 +271,24 @@ def test_subsets_columns_and_other_files(hub, server, change):
     refused(hub("llmrl.data.prepare", "prompts"), "has no subset 'herd': name one of easy, hard")
 
 
+def test_a_format_and_how_it_is_asked(hub, server, change):
+    """Apply to a repository as to files: GSM8K as it is, by its format, with a system text and a template."""
+    rows = ({"question": f"Half of {2 * n}?", "answer": f"It is {2 * n}/2={n}.\n#### {n}"} for n in range(40))
+    server.repositories["datasets/some/gsm"] = hub_server.Repository({COMMIT: {"train.jsonl": lines(rows)}})
+    settings = 'format: gsm8k\n    system: Think.\n    template: "{question} Box it."'
+    for name in ("prompts", "sft"):
+        change(f"data.{name}.source", f"some/gsm\n    {settings}")
+        train, held_out, report = prepared(hub, name)
+        asked = (row.get("prompt") or row["messages"] for row in train + held_out)
+        assert {("Think.", f"Half of {2 * n}? Box it.") for n in range(40)} == {
+            (turns[0]["content"], turns[1]["content"]) for turns in asked
+        }
+        assert {"gsm8k": 40} == report["sources"][0]["recognised"]
+    assert {f"It is {2 * n}/2={n}.\n\\boxed{{{n}}}" for n in range(40)} == {
+        row["messages"][-1]["content"] for row in train + held_out
+    }
+
+
 LISTED = {
     "configs": [
         {

@@ -138,7 +138,7 @@ def test_what_is_in_no_file_needs_no_columns(prepared):
     """The reasoning of tests that are held out alone is in neither file, and its column in none."""
     data = params.experiment().data
     thoughts = some(THOUGHT | {"messages": [USER | {"content": "2 + 2 of tests?"}, *THOUGHT["messages"][1:]]})
-    tests = [row for row in thoughts if not asking.held_out(row, data.salt, data.eval_share)]
+    tests = [row for row in thoughts if not asking.held_out(asking.opening(row), data.salt, data.eval_share)]
     got = prepared("sft", {"train.jsonl": lines(some(CHAT)), "test.jsonl": lines(tests)})
     assert len(tests) == got.report["rows"][sieve.TESTS]
     for side in prepare.SIDES:

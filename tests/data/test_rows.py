@@ -276,7 +276,7 @@ def test_the_split_depends_on_the_prompt_alone():
         user = {"role": "user", "content": f"{number} + 1?"}
         spaced = {"role": "user", "content": f" {number} +  1?\n"}
         three = [{"messages": [user, FOUR, USER, FIVE]}, {"prompt": [user], "solution": "4"}, {"prompt": [spaced]}]
-        held_out = {asking.held_out(row, "salt", 0.5) for row in three}
+        held_out = {asking.held_out(asking.opening(row), "salt", 0.5) for row in three}
         assert 1 == len(held_out)
         sides[held_out.pop()] += 1
     assert 70 < sides[True] < 130
@@ -292,8 +292,10 @@ def test_a_system_turn_makes_another_prompt():
 def test_salt_and_share_move_the_split():
     """Another salt holds other prompts out, and a larger share holds out the former ones and more."""
     prompts = [{"prompt": [{"role": "user", "content": str(number)}]} for number in range(500)]
-    tenth, fifth = ({i for i, row in enumerate(prompts) if asking.held_out(row, "a", share)} for share in (0.1, 0.2))
-    other = {i for i, row in enumerate(prompts) if asking.held_out(row, "b", 0.1)}
+    tenth, fifth = (
+        {i for i, row in enumerate(prompts) if asking.held_out(asking.opening(row), "a", share)} for share in (0.1, 0.2)
+    )
+    other = {i for i, row in enumerate(prompts) if asking.held_out(asking.opening(row), "b", 0.1)}
     assert tenth < fifth
     assert tenth != other
 

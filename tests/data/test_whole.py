@@ -15,18 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clone import micro_clone
+from shapes import CHAT, EIGHT, FIVE, FOUR, NEXT, PAIR, SYSTEM, TASK, UNTRAINED, USER
 
 from llmrl.data import prepare, sieve
 from llmrl.errors import InputError
 
 COUNT = 40  # rows of a file, about half of which are held out
-SYSTEM = {"role": "system", "content": "Be brief."}
-USER = {"role": "user", "content": "2 + 2?"}
-FOUR = {"role": "assistant", "content": "4"}
-FIVE = {"role": "assistant", "content": "5"}
-NEXT = {"role": "user", "content": "Twice that?"}
-EIGHT = {"role": "assistant", "content": "8"}
-UNTRAINED = FOUR | {"train": False}
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 ADD = {"type": "function", "function": {"name": "add", "arguments": {"a": 2, "b": 2}}}
 CALL = {"role": "assistant", "content": "", "tool_calls": [ADD]}
@@ -34,9 +28,6 @@ NOTHING = {"role": "assistant", "content": None}
 RESULT = {"role": "tool", "content": "4"}
 CALLED = {"messages": [USER, CALL, RESULT, FOUR], "tools": [TOOL]}
 THOUGHT = {"messages": [USER, FOUR | {"reasoning_content": "Two and two."}]}
-CHAT = {"messages": [USER, FOUR]}
-PAIR = {"prompt": [USER], "chosen": [FOUR], "rejected": [FIVE]}
-TASK = {"prompt": [USER], "solution": "4"}
 
 
 class Prepared(NamedTuple):

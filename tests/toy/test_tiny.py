@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, Qwen2ForCausalLM
 
-from llmrl.data.asking import held_out
+from llmrl.data.asking import held_out, opening
 from llmrl.params import experiment
 from llmrl.toy import arithmetic
 from models import recipe as tiny
@@ -70,7 +70,7 @@ def test_the_book_has_no_held_out_question() -> None:
     assert tiny.SPLIT == (data.salt, data.eval_share)
     book = "".join(islice(tiny.plain_texts(tiny.SEED), tiny.STEPS * tiny.BATCH))
     questions = [row["prompt"][0]["content"] for row in islice(arithmetic.prompts(1), 5000)]
-    kept = [q for q in questions if held_out({"prompt": [{"role": "user", "content": q}]}, *tiny.SPLIT)]
+    kept = [q for q in questions if held_out(opening({"prompt": [{"role": "user", "content": q}]}), *tiny.SPLIT)]
     assert [] == [question for question in kept if question in book]
     assert any(question in book for question in questions)
 
@@ -92,7 +92,7 @@ def test_it_can_calculate_in_plain_text() -> None:
     """Asked as in the book, greedily, it answers held-out questions right: that is not what the stages teach."""
     model, tokenizer = loaded(SHIPPED), AutoTokenizer.from_pretrained(SHIPPED, padding_side="left")
     prompts = (row | {"question": row["prompt"][0]["content"]} for row in arithmetic.prompts(1))
-    rows = list(islice((row for row in prompts if held_out({"prompt": row["prompt"]}, *tiny.SPLIT)), 500))
+    rows = list(islice((row for row in prompts if held_out(opening(row), *tiny.SPLIT)), 500))
     asked = tokenizer([f"{row['question']}\nSolution:" for row in rows], return_tensors="pt", padding=True)
     written = model.generate(**asked, max_new_tokens=40, do_sample=False)[:, asked["input_ids"].shape[1] :]
     results = [re.findall(r"\d+", text.partition("\n")[0]) for text in tokenizer.batch_decode(written)]

@@ -20,6 +20,7 @@ import trl
 from llmrl.base import templates
 from llmrl.errors import DefectiveError, InputError
 from llmrl.graph import STAGES
+from llmrl.measuring import held_out
 from llmrl.models import loading
 from llmrl.session import sample
 from llmrl.training import rows, turns
@@ -30,6 +31,7 @@ TEMPLATES = {
     path.stem.removesuffix("_training"): path.read_text()
     for path in (Path(trl.__file__).parent / "chat_templates").glob("*_training.jinja")
 }
+NO_SYSTEM = "{%- if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + TOY
 USER, FOUR = small.QUESTION[0], {"role": "assistant", "content": "4"}
 # pandas reads 0.6 as 0.6000000000000001, and no number of more than 64 bits.
 CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 0.6, "b": 2**70, "c": None}}}
@@ -322,3 +324,18 @@ def test_a_text_that_a_template_leaves_out(run: Any, family: str, turns_of: list
     _, left_out = run("sft", [{"messages": turns_of}, {"messages": [USER, FOUR]}], TEMPLATES[family], share=0.5)
 
     assert {f"the model's chat template does not write all of a turn of {said}": 1} == left_out.refused
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.5, 1), (0.4, None)])
+def test_held_out_prompts_that_a_template_refuses(run: Any, share: float, kept: int | None) -> None:
+    """Are left out of the answers and counted; more of them than may be are said, with the reason and the first."""
+    system = {"role": "system", "content": "Be brief."}
+    one, _ = run("grpo", [{"prompt": [USER]}, {"prompt": [system, USER]}], NO_SYSTEM, share=0.5)
+    settings = replace(one.settings, max_refused=share)
+    if kept is None:
+        said = r"eval\.parquet: 1 of 2 prompts are refused, .* a share of 0\.4: .*no system turn.* \(first: row 2\)"
+        with pytest.raises(InputError, match=said):
+            held_out.answerable(settings, one.tokenizer)
+    else:
+        prompts, refused = held_out.answerable(settings, one.tokenizer)
+        assert ([[USER]], 1) == (prompts["prompt"][:], refused)
