@@ -201,8 +201,8 @@ class Shaper:
             raise InputError(
                 f"the row has the columns {', '.join(row) or '(none)'}; data/{self.data_set} needs {wanted}."
                 f"{single if 'label' in row and self.data_set == 'preference' else ''} "
-                f"data.{self.data_set}.columns in params.yaml maps these names to yours, and data.{self.data_set}."
-                "format names a function of llmrl/formats.py."
+                f"data.{self.data_set}.columns in params.yaml maps these names to yours, as in {{{self.needed[0][0]}: "
+                f"{next(iter(row), 'yours')}}}, and data.{self.data_set}.format names a function of llmrl/formats.py."
             )
         told = (shapes or empty)[0]
         there = [needed for needed in (*self.needed, *self.by_columns.values()) if all(name in row for name in needed)]

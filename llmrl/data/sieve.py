@@ -23,7 +23,7 @@ TESTS, BY_HASH, NEAR, OVER = UNUSED_FOR = (
     "of test splits, not to be trained on",
     "held out by the hash, where data.eval names others",
     "near-duplicates of held-out prompts",
-    "over the limits",
+    "more than rows and eval_rows ask for",
 )
 COUNTED = {TRAIN: "train", EVAL: "eval", TESTED: TESTS, UNUSED: BY_HASH}
 SAMPLES = 3  # whole rows of each source, to read

@@ -43,10 +43,10 @@ def closing_lines(name: str, report: dict[str, Any], sieves: list[Sieve]) -> str
     solved, kept = sum(sieve.solved for sieve in sieves), sum(one["rows"]["kept"] for one in found)
     if name == "prompts" and solved < kept:
         none = "none, so that no answer can be judged but by rewards that need none"
-        say("solutions", [none if not solved else f"of {solved:,} of {rows_of(kept)}"])
+        say("solutions", [none if not solved else f"{solved:,} of {rows_of(kept)} have one"])
     overlap = report["overlap"]
     if overlap["shared"]:
-        say(f"of {overlap['held_out_prompts']:,} held-out prompts stand in this", [f"{overlap['shared']:,}"])
+        say("held-out prompts that stand in its text", [f"{overlap['shared']:,} of {overlap['held_out_prompts']:,}"])
     return "\n".join(lines)
 
 

@@ -398,7 +398,8 @@ def test_a_mixture(hub, change):
     assert (180, 100) == tuple(source["rows"]["kept"] for source in report["sources"])
     mine = [number >= 20_000 for number in numbers(train)]
     assert round(len(mine) / 4) == sum(mine)  # all of the first's, and a third as many
-    assert 100 == sum(mine) + sum(n >= 20_000 for n in numbers(held_out)) + report["rows"]["over the limits"]
+    unused = report["rows"]["more than rows and eval_rows ask for"]
+    assert 100 == sum(mine) + sum(n >= 20_000 for n in numbers(held_out)) + unused
     assert [] == [number for number in numbers(train) if 10_000 <= number < 20_000]
     first = Path("data/prompts/train.parquet").read_bytes()
     prepared(hub, "prompts")

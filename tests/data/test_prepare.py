@@ -284,7 +284,7 @@ def test_limits_bound_each_side(raw, change):
     save(raw / "sft/a.jsonl", [{"prompt": question, "completion": "1"} for question in QUESTIONS])
     train, held_out, report = prepared("sft")
     assert 10 == len(train)
-    assert 60 == 10 + len(held_out) + report["rows"]["over the limits"]
+    assert 60 == 10 + len(held_out) + report["rows"]["more than rows and eval_rows ask for"]
 
 
 def test_the_same_source_gives_the_same_bytes(project):

@@ -293,7 +293,7 @@ def test_source_json_is_the_same_bytes_in_every_process(project, change, python,
 def test_solutions_of_few_rows_are_said(prepared):
     """As the others can be judged by no answer."""
     rows = [{"prompt": "40 + 2?", "solution": "42"}, *some({"prompt": "2 + 2?"}, COUNT - 1)]
-    assert f"  solutions: of 1 of {COUNT} rows\n" in prepared("prompts", {"a.jsonl": lines(rows)}).said + "\n"
+    assert f"  solutions: 1 of {COUNT} rows have one\n" in prepared("prompts", {"a.jsonl": lines(rows)}).said + "\n"
 
 
 def test_a_weight_of_one_in_a_csv_file_says_nothing(prepared):

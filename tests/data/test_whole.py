@@ -636,7 +636,7 @@ def test_contamination_is_a_figure(prepared, project, change):
         expected = {"held_out_prompts": len(held_out), "exact": 0, "shared": 2}
         figures = json.loads((project / f"metrics/data/{name}.json").read_text(encoding="utf-8"))["data"][name]
         assert {"rows": {"train": len(got.train), "eval": len(got.held_out)}, "overlap": expected} == figures
-        assert f"  of {len(held_out)} held-out prompts stand in this: 2\n" in got.said
+        assert f"  held-out prompts that stand in its text: 2 of {len(held_out)}\n" in got.said
     change("data.max_overlap", "0.01")
     said = (
         rf"data/sft: 2 of {len(held_out)} held-out prompts stand .* data\.max_overlap in params\.yaml .*: '.+'; '.+'\. "
