@@ -8,9 +8,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 LOCKS = (Path("dvc.lock"), Path("data/dvc.lock"), Path("models/dvc.lock"))
 BLOCK = 2**20
@@ -40,6 +43,42 @@ def recorded() -> dict[Path, str]:
     return found
 
 
+@contextmanager
+def opened() -> Iterator[Repo]:
+    """The main repository as DVC sees it, for its caches; git is not asked."""
+    from dvc.repo import Repo  # its import costs a quarter of a second
+    from scmrepo.noscm import NoSCM
+
+    with Repo(str(root()), scm=NoSCM(str(root()))) as repo:
+        yield repo
+
+
+def listed(product: str, repo: Repo) -> dict[str, str]:
+    """The hashes of the files of a product that is a folder, by their names in it, as DVC's cache lists them.
+
+    Raises FileNotFoundError where it does not.
+    """
+    entries = json.loads(Path(repo.cache.local.oid_to_path(product)).read_bytes())
+    return {entry["relpath"]: entry["md5"] for entry in entries}
+
+
+def is_part_of(product: str, folder: Path) -> bool:
+    """Whether a folder holds nothing but files of a product, as they were made.
+
+    `dvc repro --pull` fetches no more of a folder than what a stage reads.
+    """
+    try:
+        with opened() as repo:
+            hashes = listed(product, repo)
+    except FileNotFoundError:
+        return False
+    return all(digest(path) == hashes.get(path.relative_to(folder).as_posix()) for path in files(folder))
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 def digest(path: Path) -> str:
     """The hash that DVC has for a file, or for a folder: that of the list of its files.
 
@@ -51,8 +90,8 @@ def digest(path: Path) -> str:
             while block := file.read(BLOCK):
                 md5.update(block)
         return md5.hexdigest()
-    files = {file.relative_to(path).parts: file for file in path.rglob("*") if file.is_file()}
-    listed = [{"md5": digest(files[parts]), "relpath": "/".join(parts)} for parts in sorted(files)]
+    named = {file.relative_to(path).parts: file for file in files(path)}
+    listed = [{"md5": digest(named[parts]), "relpath": "/".join(parts)} for parts in sorted(named)]
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from llmrl import repository
 
@@ -17,3 +21,21 @@ def test_digest_of_a_folder(tmp_path: Path) -> None:
         digests.add(repository.digest(folder))
 
     assert 3 == len(digests)
+
+
+def test_a_part_of_a_product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `dvc repro --pull` fetches of a folder is a part of what was made; what somebody has changed is not."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("rows")
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / name).write_text(name)
+    for command in (("init", "-q", "--no-scm"), ("add", "-q", "rows")):
+        subprocess.run((sys.executable, "-m", "dvc", *command), check=True)
+    made = repository.digest(folder)
+    (folder / "b").unlink()
+    assert repository.is_part_of(made, folder)
+
+    (folder / "a").write_text("c")
+    assert not repository.is_part_of(made, folder)
+    assert not repository.is_part_of("0" * 32 + ".dir", folder)  # of which the cache has no list

@@ -53,7 +53,8 @@ def made_by(settings: Settings, eval_rows: Dataset) -> dict[str, Any]:
     models = [Path(getattr(settings.own, setting)) for setting in stage.models]
     digests, recorded = {path: repository.digest(path) for path in (*models, rows)}, repository.recorded()
     for path, digest in digests.items():
-        if digest != recorded.get(path, digest):
+        made = recorded.get(path, digest)
+        if digest != made and not (path == rows and repository.is_part_of(made, rows)):
             raise InputError(
                 f"{path} is not what dvc.lock recorded when it was made: somebody has changed it. "
                 f"`dvc checkout {path}` brings it back, `dvc repro` makes it anew."
@@ -146,11 +147,7 @@ def cached(stage: str, made_by: dict[str, Any]) -> dict[str, Path] | None:
 
     Other versions and another device make it no other experiment, as DVC sees it.
     """
-    from dvc.repo import Repo  # its import costs a quarter of a second
-    from scmrepo.noscm import NoSCM
-
-    root = str(repository.root())
-    with Repo(root, scm=NoSCM(root)) as repo:  # git is not asked
+    with repository.opened() as repo:
         cache, runs = repo.cache.local, Path(repo.stage_cache.cache_dir)
         out = f"models/{stage}"
         locks = [repository.load(Path("dvc.lock")).get("stages", {}).get(stage, {})]
@@ -159,8 +156,8 @@ def cached(stage: str, made_by: dict[str, Any]) -> dict[str, Path] | None:
         made = {one["md5"]: None for lock in locks for one in lock.get("outs", []) if one["path"] == out}
         for product in made:
             try:
-                listed = json.loads(Path(cache.oid_to_path(product)).read_bytes())
-                files = {entry["relpath"]: Path(cache.oid_to_path(entry["md5"])) for entry in listed}
+                hashes = repository.listed(product, repo)
+                files = {name: Path(cache.oid_to_path(md5)) for name, md5 in hashes.items()}
                 record = json.loads(files[PROVENANCE].read_bytes())
             except (FileNotFoundError, KeyError, ValueError):
                 continue

@@ -1,6 +1,7 @@
-"""runs/<YYYYMMDD_HHMMSS_xxxx>/: the record of one stage run, whatever became of it; git-ignored.
+"""runs/<YYYYMMDD_HHMMSS_xxxx>_<stage>[_<experiment>]/: the record of a stage's run, whatever became of it; git-ignored.
 
-run.json          run id, stage, settings, versions, git commit, DVC experiment, device, phases, duration, exit
+run.json          run id, stage, settings, versions, git commit and what was changed since, DVC experiment, device,
+                  phases, duration, exit, the hash of the model
 console.log       what the terminal showed
 events.log        its phases, and what libraries logged, with times
 sample.txt        the first row it trains on, with what the loss covers marked
@@ -21,18 +22,16 @@ import platform
 import re
 import secrets
 import shutil
-import subprocess
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import transformers
@@ -41,12 +40,12 @@ from transformers.integrations import TensorBoardCallback
 
 from llmrl import repository
 from llmrl.errors import InputError
-from llmrl.session import provenance, screen
+from llmrl.progress import Progress
+from llmrl.session import commit, provenance, screen
 from llmrl.training import processes
 from llmrl.training.settings import Settings
 
 log = logging.getLogger(__name__)
-datasets.disable_progress_bars()  # of rows that are counted before there is a record
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -54,7 +53,15 @@ class Folder:
     """The folder of one run."""
 
     def __init__(self, settings: Settings) -> None:
-        self.id = f"{datetime.now():%Y%m%d_%H%M%S}_{secrets.token_hex(2)}"
+        experiment = os.environ.get("DVC_EXP_NAME")
+        # By the folders' names TensorBoard lists the runs.
+        names = [
+            f"{datetime.now():%Y%m%d_%H%M%S}",
+            secrets.token_hex(2),
+            settings.stage,
+            *([experiment] if experiment else []),
+        ]
+        self.id = "_".join(names)
         self.path = repository.root() / "runs" / self.id
         if processes.first():
             self.path.mkdir(parents=True)
@@ -66,18 +73,18 @@ class Folder:
             "stage": settings.stage,
             "settings": settings.deciding | {"run": asdict(settings.run), "answers": asdict(settings.answers)},
             "versions": provenance.versions(settings.packages),
-            "commit": git("rev-parse", "HEAD"),
-            "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
-            "experiment": os.environ.get("DVC_EXP_NAME"),
+            "commit": commit.head(),
+            "changed": commit.changed(),
+            "experiment": experiment,
             "machine": platform.node(),
             "phases": {},
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         }
         self.write()
-        quiet = settings.run.verbosity == "quiet" or not processes.first()
-        self.terminal = screen.Terminal(self.path / "console.log", quiet)
+        self.terminal = screen.Terminal(self.path / "console.log", screen.console(settings.run))
+        self.progress = screen.TrainingProgress(self.terminal, settings.stage)
         self.callbacks = [
-            screen.TrainingProgress(self.terminal, settings.stage),
+            self.progress,
             Journal(self.path / "metrics.jsonl"),
             TensorBoardCallback(SummaryWriter(str(self.path))),
         ]
@@ -90,13 +97,12 @@ class Folder:
         new.replace(self.path / "run.json")
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Say what the run is doing, and record the seconds it took."""
+    def phase(self, name: str) -> Iterator[Progress]:
+        """Show what the run is doing, and record the seconds it took."""
         log.info("%s", name)
-        begun, console = time.monotonic(), self.terminal.screen
-        # A spinner on a screen, where no bar is to be; nothing in a log file.
-        with console.status(name) if console.is_terminal and name != "training" else nullcontext():
-            yield
+        begun = time.monotonic()
+        with self.terminal.progress(self.record["stage"], name) as shown:
+            yield shown
         self.record["phases"][name] = round(time.monotonic() - begun, 2)
 
     def keep(self, name: str, rows: list[dict[str, Any]]) -> None:
@@ -156,11 +162,3 @@ class Journal(transformers.TrainerCallback):
             line = {"step": state.global_step, "seconds": seconds, "peak_gib": screen.peaks(), **logs}
             with self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-
-
-def git(*arguments: str) -> str | None:
-    """What git says, or None where there is no repository, or no git."""
-    if not shutil.which("git"):
-        return None
-    done = subprocess.run(("git", *arguments), capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None

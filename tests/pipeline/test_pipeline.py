@@ -138,11 +138,15 @@ def test_run_folder(clone: Clone, stage: str) -> None:
     assert 0 == record["exit"]
     assert record["peak_gib"]["resident"] > 0
     assert record["id"] == record["folder"].name
+    assert stage in record["id"]  # by which TensorBoard lists it
+    assert [] == record["changed"]
+    lock = YAML().load(clone.folder / "dvc.lock")
+    assert record["model"] == next(out["md5"] for out in lock["stages"][stage]["outs"] if "md5" in out)
     assert {1, 2, 3} <= {line["step"] for line in lines}
     assert all(line["seconds"] >= 0 and line["peak_gib"]["resident"] > 0 for line in lines)
     # What trackers get, too: the trainer's arguments, by which wandb and mlflow name the run.
     (events,) = record["folder"].glob("events.out.tfevents.*")
-    assert f'"run_name": "{record["id"]}-{stage}"'.encode() in events.read_bytes()
+    assert f'"run_name": "{record["id"]}"'.encode() in events.read_bytes()
     assert "\x1b" not in (record["folder"] / "console.log").read_text()
     assert f"models/{stage}" in (record["folder"] / "console.log").read_text()
 
@@ -227,6 +231,8 @@ def test_only_what_changed_and_back(unchanged: Clone) -> None:
 
     assert ["dpo", "grpo"] == ran
     assert {("dpo", "beta"), ("grpo", "beta")} == {(record["stage"], record["experiment"]) for record in new}
+    assert all(record["id"].endswith(f"_{record['stage']}_beta") for record in new)
+    assert all(["params.yaml"] == record["changed"] for record in new)
     unchanged.run("dvc", "exp", "apply", "beta")
     assert before != unchanged.products()
     unchanged.run("git", "checkout", "-q", ".")
@@ -263,7 +269,7 @@ def test_a_reward_that_fails_stops_the_stage(unchanged: Clone) -> None:
     unchanged.params(grpo={"rewards": {"mine": 1.0}})
     said = unchanged.run(sys.executable, "-m", "stages.grpo", check=False)
 
-    assert re.search(r"grpo: step 1: the reward mine returned nan, in row 0 \(prompt '.+', completion '", said)
+    assert re.search(r"grpo: step 1: the reward mine returned nan, in row 1 of the batch \(prompt '.+', completion '", said)
     assert "Traceback" not in said
     assert before == (unchanged.folder / "models/grpo/model.safetensors").read_bytes()
 

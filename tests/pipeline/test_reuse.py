@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -46,6 +47,33 @@ def edit(clone: Clone, file: str, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text, f"{file} has no {old}"
     path.write_text(text.replace(old, new, 1))
+
+
+def test_going_back_on_a_new_machine(unchanged: Clone) -> None:
+    """Where the commit has another machine's models, its end says what to do, and `dvc repro` trains nothing anew."""
+    lock = unchanged.folder / "dvc.lock"
+    here = lock.read_text()
+    models = re.findall(r"- path: models/(?:sft|reward|dpo|grpo)\n      hash: md5\n      md5: (\w+)\.dir", here)
+    for model in models:
+        lock.write_text(lock.read_text().replace(model, model[::-1]))
+    unchanged.commit("another machine's")
+    ran = unchanged.run("dvc", "repro")  # DVC and the stages know what was run here
+    assert ["sft"] == started(ran), ran
+    assert "differs from the commit's, which another machine made" in ran
+    assert 'First `git commit -am "Figures of this machine"`' in " ".join(ran.split())
+    assert here == lock.read_text()
+
+    unchanged.run("dvc", "exp", "run", "-S", "dpo.beta=0.3")
+    unchanged.run("git", "checkout", "-q", ".")
+    assert "Checkout failed" in unchanged.run("dvc", "checkout", check=False)
+    assert (["sft"], []) == repro(unchanged)
+    assert here == lock.read_text()
+
+    unchanged.commit("Figures of this machine")
+    unchanged.run("dvc", "exp", "run", "-S", "dpo.beta=0.4")
+    unchanged.run("git", "checkout", "-q", ".")
+    unchanged.run("dvc", "checkout", "-q")
+    assert ([], []) == repro(unchanged)
 
 
 def test_another_protocol_measures_alone(unchanged: Clone) -> None:

@@ -1,0 +1,105 @@
+"""The runs there were, and which of them, at which commit, made a model or a data set.
+
+    python -m llmrl.report.runs                a line a run: its folder, how it ended, and what it made
+    python -m llmrl.report.runs models/grpo    which run, commit and experiment made what lies there, or in a copy of it
+
+A product is found by its hash, which is the one that DVC has for it: in run.json of runs/, and in what the three
+dvc.lock were in any commit or experiment. So a model need not name a commit, and is the same bytes at each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from llmrl import repository
+from llmrl.errors import InputError, reported
+from llmrl.session.commit import git
+
+Record = dict[str, Any]  # as run.json has it
+
+
+def records() -> list[Record]:
+    """run.json of each run of this clone, oldest first."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in (repository.root() / "runs").glob("*/run.json")]
+    return sorted(found, key=lambda record: record["started"])
+
+
+def commits(product: str) -> list[tuple[str, str]]:
+    """The commits and experiments in which a dvc.lock first has a product of this hash, oldest first: what each is
+    called, and the command that goes back to it.
+    """
+    locks = [str(lock) for lock in repository.LOCKS]
+    listed = git("log", "--all", "--reverse", "--format=%h %s", f"-S{product}", "--", *locks) or ""
+    found = []
+    for line in listed.splitlines():
+        commit = line.partition(" ")[0]
+        if product not in "".join(git("show", f"{commit}:./{lock}") or "" for lock in locks):
+            continue  # the one that has it no more
+        names = git("for-each-ref", "--points-at", commit, "--format=%(refname:lstrip=-1)", "refs/exps/??/*/*") or ""
+        found += [(f"experiment {name}", f"dvc exp apply {name}") for name in names.splitlines()]
+        if not names:
+            found.append((f"commit {line}", f"git checkout {commit} && dvc checkout"))
+    return found
+
+
+def ended(record: Record) -> str:
+    """How a run ended, in a few words."""
+    if "exit" not in record:
+        return "is running, or was killed"
+    trained = "trained" if "training" in record["phases"] else "measured alone"
+    return trained if record["exit"] == 0 else str(record["exit"]).partition("\n")[0]
+
+
+def what_made(product: Path) -> Table:
+    """The runs and commits that have made what lies in a folder. Raises InputError where there are none."""
+    if not product.is_dir():
+        raise InputError(f"{product} is no folder; models/grpo, for one, is where a stage writes.")
+    digest = repository.digest(product)
+    table = Table.grid(padding=(0, 2))
+    table.add_row("hash", digest)
+    runs = [record for record in records() if record.get("model") == digest]
+    for record in runs:
+        table.add_row("run", Text(f"runs/{record['id']}: {ended(record)}, {record['started']}, on {record['machine']}"))
+        beside = f", with changes in {', '.join(record['changed'])}" if record["changed"] else ""
+        table.add_row("  at", Text(f"commit {str(record['commit'])[:7]}{beside}"))
+    found = commits(digest)
+    for called, back in found:
+        table.add_row("recorded", Text(called))
+        table.add_row("  back to it", Text(back))
+    if not runs and not found:
+        raise InputError(
+            f"{product}: no run of this clone, and no commit or experiment that it knows, made a product of the hash "
+            f"{digest}. Either a file in it was changed, or it was made elsewhere: `git fetch` and `dvc exp pull` "
+            "bring commits and experiments."
+        )
+    return table
+
+
+def every() -> Table:
+    """All runs of this clone. Raises InputError where there are none."""
+    if not (found := records()):
+        raise InputError("There are no runs yet: `dvc repro` makes some.")
+    table = Table.grid(padding=(0, 2))
+    for record in found:
+        table.add_row(record["id"], Text(ended(record)), record.get("model", "")[:8])
+    return table
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m llmrl.report.runs", description="Which run made what.")
+    parser.add_argument("product", nargs="?", type=Path, help="a folder such as models/grpo; without: all runs")
+    arguments = parser.parse_args()
+    with reported():
+        Console(soft_wrap=True, highlight=False).print(what_made(arguments.product) if arguments.product else every())
+
+
+if __name__ == "__main__":
+    main()
