@@ -17,9 +17,25 @@ help:  ## what there is to make
 
 setup: $(READY)  ## the virtual environment with the locked dependencies
 
-# With hashes, so what is installed is what was locked; bytecode now, or every stage's first import pays for it.
-$(READY): requirements.lock
-	@echo "setting up $(VENV): some 6 GB of packages, once"
+# Clones may share an environment: its mark holds the lock that it was made from, and one made from this lock is ready.
+ifneq ($(shell cmp -s requirements.lock $(READY) && echo same),same)
+.PHONY: $(READY)
+endif
+# One of this clone's own is brought up to another lock; under other clones that is done by `make setup` alone. With
+# hashes, so what is installed is what was locked; bytecode now, or every stage's first import pays for it.
+$(READY): | requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'PYTHON=$(PYTHON): Python 3.11 or newer is needed, as in `PYTHON=python3.11 make setup`' >&2; exit 2; }
+	@whose=others; case "$$(cd $(VENV) 2>/dev/null && pwd -P)" in "$$(pwd -P)"/*) whose=own;; esac; \
+	if ! test -e $@; then \
+	  echo "setting up $(VENV): some 6 GB of packages, once"; \
+	elif test $$whose = own || test -n '$(filter setup,$(MAKECMDGOALS))'; then \
+	  echo "bringing $(VENV), made from another requirements.lock, up to this one"; \
+	else \
+	  echo '$(VENV) was made from another requirements.lock, and other clones may need it: `make setup` brings it up' \
+	    'to this one, another VENV leaves it as it is' >&2; exit 2; \
+	fi
+	@rm -f $@
 	@if command -v uv >/dev/null; then \
 	  uv venv -q --allow-existing --python $(PYTHON) $(VENV) && \
 	  VIRTUAL_ENV='$(abspath $(VENV))' uv pip sync -q --require-hashes --compile-bytecode requirements.lock; \
@@ -27,10 +43,10 @@ $(READY): requirements.lock
 	  $(PYTHON) -m venv $(VENV) && \
 	  '$(BIN)/python' -m pip install -q --disable-pip-version-check --require-hashes --compile -r requirements.lock; \
 	fi
-	@touch $@
+	@cp requirements.lock $@
 
 PROFILES := $(sort $(wildcard profiles/*.yaml))
-.PHONY: params plan pin profile repro test test-slow lint fix plots lock
+.PHONY: params plan pin profile repro runs test test-slow lint fix plots lock
 params: $(READY)  ## check params.yaml and print what each trainer gets
 	@python -m llmrl.params
 
@@ -52,6 +68,9 @@ repro: $(READY)  ## check the settings, then run whatever is missing or changed
 	@python -m llmrl.params >/dev/null
 	@dvc repro
 	@python -m llmrl.session.checkpoints  # that DVC's cache has made needless
+
+runs: $(READY)  ## the runs there were; OF=models/grpo: which of them, at which commit, made that
+	@python -m llmrl.report.runs $(OF)
 
 # Two processes of one thread: of two threads each, they would stand in each other's way.
 test: $(READY)  ## the tests, in under ten minutes on two cores

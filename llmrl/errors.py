@@ -8,10 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from llmrl import started
+
 # What a disk can refuse, and what may help.
 DISK = {
-    errno.ENOSPC: "no space is left on the disk; free some (runs/, `dvc gc --workspace`)",
-    errno.EDQUOT: "your disk quota is used up; free some (runs/, `dvc gc --workspace`)",
+    errno.ENOSPC: "no space is left on the disk; free some (runs/, `dvc gc --all-commits --all-experiments`)",
+    errno.EDQUOT: "your disk quota is used up; free some (runs/, `dvc gc --all-commits --all-experiments`)",
     errno.EROFS: "the file system is read-only; make it writable",
     errno.EACCES: "permission is denied; make it yours (chown, chmod)",
     errno.EPERM: "the operation is not permitted; make it yours (chown, chmod, chattr)",
@@ -43,7 +45,7 @@ def reported() -> Iterator[None]:
     except Exception as error:
         if (text := refused(error)) is None:
             raise
-        print(f"{text}. Nothing is half-written; then `dvc repro` goes on.", file=sys.stderr)
+        print(f"{text}. Nothing is half-written; then {started.again()} goes on.", file=sys.stderr)
         sys.exit(2)
 
 

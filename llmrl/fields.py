@@ -26,6 +26,7 @@ Unknown = Callable[[Keys, Any, "dict[str, Field]"], str]  # of a name and its va
 
 NUMBER = re.compile(r"[+-]?[\d.]+([eE][+-]?\d+)?")
 ENGLISH = {int: "an integer", float: "a number", str: "a text", bool: "true or false", dict: "a map", list: "a list"}
+LARGEST, LARGEST_FLOAT = 2**63 - 1, 3.4e38  # of numbers that torch computes with
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,22 @@ def above(limit: float) -> Bound:
     return Bound(lambda value: value > limit, f"greater than {limit:g}", f"is not greater than {limit:g}")
 
 
+def at_most(most: int) -> Bound:
+    return Bound(lambda value: value <= most, f"at most {most}", f"is greater than {most}")
+
+
 SHARE = Bound(lambda value: 0 <= value <= 1, "between 0 and 1", "is not between 0 and 1")
+BELOW_ONE = Bound(lambda value: 0 <= value < 1, "at least 0 and less than 1", "is not at least 0 and less than 1")
+# Training draws by Python, NumPy and torch; NumPy takes the least.
+SEED = Bound(
+    lambda value: value < 2**32, f"at most {2**32 - 1}", f"is greater than {2**32 - 1}, the most that NumPy takes"
+)
 
 
 @dataclass(frozen=True)
 class Field:
-    """What is known of a setting; `default` is ... where it must be given, and `inner` the dataclass that its map, or
-    each map in its list, makes.
+    """What is known of a setting; `default` is ... where it must be given, `inner` the dataclass that its map, or each
+    map in its list, makes, and `items` are the types of what else its map or list holds.
     """
 
     kinds: Kinds
@@ -60,6 +70,7 @@ class Field:
     default: Any = ...
     note: str = ""
     inner: Any = None
+    items: Kinds = None
 
 
 @cache
@@ -70,7 +81,7 @@ def fields_of(cls: type) -> dict[str, Field]:
         hint, extras = hints[one.name], list[Any]()
         if typing.get_origin(hint) is typing.Annotated:
             hint, *extras = typing.get_args(hint)
-        kinds, choices, inner = list[type](), list[str](), None
+        kinds, choices, inner, items = list[type](), list[str](), None, None
         alternatives = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
         for part in alternatives:
             plain, arguments = typing.get_origin(part) or part, typing.get_args(part)
@@ -81,11 +92,13 @@ def fields_of(cls: type) -> dict[str, Field]:
                 kinds += [dict] if is_dataclass(plain) else [int, float] if plain is float else [plain]
                 inner = next((made for made in (plain, *arguments) if is_dataclass(made)), inner)
                 choices += [one for made in arguments for one in typing.get_args(made) if plain is list]
+                if arguments:  # of a map the last is its values'
+                    items = {str: (str,), float: (int, float)}.get(arguments[-1], items)
         bounds = tuple(extra for extra in extras if isinstance(extra, Bound))
         note = " ".join(extra for extra in extras if isinstance(extra, str))
         default = one.default if one.default_factory is MISSING else one.default_factory()
         default = ... if default is MISSING else default
-        found[one.name] = Field(tuple(kinds), bounds, tuple(choices), default, note, inner)
+        found[one.name] = Field(tuple(kinds), bounds, tuple(choices), default, note, inner, items)
     return found
 
 
@@ -120,10 +133,26 @@ def wrong(known: dict[str, Field], section: dict[str, Any], unknown: Unknown, ke
             for place, part in enumerate(value) if isinstance(value, list) else ():
                 if isinstance(part, dict):
                     yield from wrong(fields_of(inner), part, unknown, (*here, place))
+        else:
+            yield from within(value, Field(known[name].items), here)
+
+
+def within(value: Any, field: Field, keys: Keys) -> Found:
+    """What is wrong with what a map or a list holds, which is of the field's type, and with what that holds."""
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+    for place, part in items:
+        if reason := refusal(part, field):
+            yield (*keys, place), f": {reason}"
+        else:
+            yield from within(part, Field(None), (*keys, place))
 
 
 def refusal(value: Any, field: Field) -> str | None:
     """What is wrong with a value, or None: its type, its choice, its size."""
+    if field.kinds is None and not isinstance(value, str | int | float | dict | list | None):
+        return f"{as_yaml(value)} is {english(type(value))}; a text that looks like one is written in quotes."
     if not fits(value, field.kinds):
         allowed = field.kinds or ()
         words = " or ".join(english(kind) for kind in allowed if not (kind is int and float in allowed))
@@ -133,11 +162,14 @@ def refusal(value: Any, field: Field) -> str | None:
     if value == [] and field.choices:
         return f"[] is empty; name one or several of {', '.join(field.choices)}."
     for one in many(value) if field.choices else ():
-        if one not in field.choices:
+        if one not in field.choices and not (fits(one, field.kinds) and fits(one, (int, float, bool))):
             return f"{as_yaml(one)} is none of {', '.join(field.choices)}.{meant(one, field.choices)}"
     if fits(value, (int, float)):
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             return f"{as_yaml(value)} is not finite."
+        most, bits = (LARGEST_FLOAT, 32) if isinstance(value, float) else (LARGEST, 64)
+        if abs(value) > most:
+            return f"{as_yaml(value):.40} is more than {bits} bits hold."
         return next((f"{as_yaml(value)} {bound.wrong}." for bound in field.bounds if not bound.holds(value)), None)
     return None
 

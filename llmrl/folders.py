@@ -9,8 +9,15 @@ from safetensors import SafetensorError, safe_open
 
 from llmrl.errors import InputError
 
-PROVENANCE = "provenance.json"  # what a stage's model was made from
+# What makes a folder whole.
+MENDED = (
+    "`dvc repro` brings back what it made; a model of your own must be put there whole, its weights as safetensors."
+)
+
+PROVENANCE = "provenance.json"  # what a model was made from
 TRAINING = "training.json"  # and what was seen of its training
+# Classes of a kind that are not called so.
+ALSO = {"ForCausalLM": ("GPT2LMHeadModel",)}
 
 
 def architecture(name: str) -> str:
@@ -21,7 +28,7 @@ def architecture(name: str) -> str:
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"{name} is not a model's folder: {error}. `dvc repro` makes what is missing.") from None
+        raise InputError(f"{name} is not a model's folder: {error}. {MENDED}") from None
     if "auto_map" in config:
         raise InputError(
             f"{name} brings its own code (auto_map in its config.json), which is never run: use a model that "
@@ -33,19 +40,20 @@ def architecture(name: str) -> str:
         if file.exists():
             files = [folder / part for part in sorted(set(json.loads(file.read_text())["weight_map"].values()))]
         if not files:
-            raise InputError(f"{folder} has no weights (*.safetensors). `dvc repro` or `dvc pull` brings them.")
+            raise InputError(f"{folder} has no weights (*.safetensors). {MENDED}")
         for file in files:
             with safe_open(file, framework="np"):
                 pass
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(
-            f"{file} is missing or not whole: {error}. `dvc checkout {folder}` brings back what DVC has; "
-            "a model of your own must be copied anew."
-        ) from None
+        raise InputError(f"{file} is missing or not whole: {error}. {MENDED}") from None
     return str((config.get("architectures") or ["?"])[0])
 
 
 def check_kind(folder: str, kind: str, setting: str) -> None:
     """Raise InputError where `folder`, named by `setting`, holds no model of `kind` (a class name's ending)."""
-    if not (found := architecture(folder)).endswith(kind):
+    if not is_kind(found := architecture(folder), kind):
         raise InputError(f"params.yaml: {setting}: {folder} holds a {found}; a model …{kind} is needed here.")
+
+
+def is_kind(architecture: str, kind: str) -> bool:
+    return architecture.endswith((kind, *ALSO.get(kind, ())))

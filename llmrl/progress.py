@@ -3,52 +3,121 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 LINE_EVERY = 30.0  # seconds between two lines in a log file
+POLL = 1.0  # seconds between two looks at whether one is due, where nothing else looks
 
 
 class Progress(AbstractContextManager["Progress"]):
-    """A bar on `screen` or else stdout, where that is a terminal, under the name of what is made, until it is stopped;
-    on stdout it is gone then.
+    """How far something that has a name is, while one is within: what it was told of that last, else for how long it
+    has gone on.
+
+    On `screen` or else stdout, where that is a terminal, it is a bar, which is gone at the end unless it `stays`. In a
+    log file it is a line every LINE_EVERY seconds, so that what takes less has none. `say` writes such a line, also
+    where there is a bar; without it one is printed where there is no bar.
     """
 
-    def __init__(self, name: str, screen: Console | None = None) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, screen: Console | None = None, say: Callable[[str], None] | None = None, stays: bool = False
+    ) -> None:
+        self.name = self.doing = name
         self.began = self.said = time.monotonic()
+        self.text = self.line = self.last = ""  # how far it is, for a bar and for a log file; the last line there
+        self.counted: tuple[object, int, float] = (None, 0, 0.0)  # what is counted, with the first number and its time
+        self.over, self.one_line = threading.Event(), threading.Lock()
         self.drawn = None
-        if screen.is_terminal if screen else sys.stdout.isatty():
+        if (screen.is_terminal and not screen.quiet) if screen else sys.stdout.isatty():
             from rich import progress
 
-            columns = ("{task.description}", progress.BarColumn(), "{task.fields[text]}")
-            self.drawn = progress.Progress(*columns, console=screen, transient=screen is None)
-            self.task = self.drawn.add_task(name, total=None, text="")
-            self.drawn.start()
+            columns = (
+                progress.TextColumn("{task.description}", markup=False),
+                progress.BarColumn(),
+                progress.TextColumn("{task.fields[shown].words}", markup=False),  # of the moment it is drawn
+            )
+            self.drawn = progress.Progress(*columns, console=screen, transient=not stays)
+            self.drawn.add_task(name, total=None, shown=self)
+        self.say = say or (None if self.drawn else partial(print_line, screen))
+        self.teller = threading.Thread(target=self.tell_on, daemon=True) if self.say else None
 
-    def stop(self, *_: object) -> None:
+    def __enter__(self) -> Progress:
+        if self.drawn:
+            self.drawn.start()
+        if self.teller:
+            self.teller.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        if self.teller:
+            self.teller.join()
         if self.drawn:
             self.drawn.stop()
 
-    __exit__ = stop
+    @property
+    def words(self) -> str:
+        return self.text or f"{time.monotonic() - self.began:.0f} s so far"
 
-    def show(self, what: str, done: float, whole: float | None, text: str) -> None:
-        """Draw how far `what` is, of a `whole` that may not be known, and in words."""
+    def show(self, doing: str, done: float, whole: float | None, text: str, line: str = "") -> None:
+        """How far what is being done is, of a `whole` that may not be known, and in words; for a log file in a line of
+        its own, or these.
+        """
+        self.doing, self.text, self.line = doing, text, line
         if self.drawn:
-            self.drawn.update(self.task, description=what, completed=done, total=whole, text=text)
+            (task,) = self.drawn.tasks
+            task.total = whole  # `update` takes no None for it
+            self.drawn.update(task.id, description=doing, completed=done)
 
-    def due(self) -> bool:
-        """Whether it is time for a line in a log file; if so, the caller writes one."""
+    def count(self, done: int, whole: int, what: str = "", doing: str = "") -> None:
+        """So many of a whole are done, and how long the others will take, by those since the first call. What follows
+        when all are is not counted.
+        """
+        if done >= whole:
+            self.counted = (None, 0, 0.0)
+            self.show(self.name, 0, None, "")
+            return
         now = time.monotonic()
-        if now - self.said < LINE_EVERY:
-            return False
-        self.said = now
-        return True
+        if self.counted[0] != (counted := (doing, what, whole)):
+            self.counted = (counted, done, now)
+        _, first, since = self.counted
+        left = f", {(now - since) / (done - first) * (whole - done):.0f} s left" if done > first else ""
+        self.show(doing or self.name, done, whole, f"{done:,} of {whole:,} {what}".rstrip() + left)
+        self.tell()
+
+    def counting(self, whole: int, what: str) -> Callable[[int], None]:
+        """Counts to a whole: what it gives is to be called with how many more are done."""
+        done = 0
+
+        def counted(more: int) -> None:
+            nonlocal done
+            done += more
+            self.count(done, whole, what)
+
+        counted(0)
+        return counted
+
+    def tell(self, now: bool = False) -> None:
+        """Write a line into a log file where it is time for one, and it differs from the last."""
+        with self.one_line:
+            line = self.line or f"{self.doing}: {self.words}"
+            if self.say and line != self.last and (now or time.monotonic() - self.said >= LINE_EVERY):
+                self.said, self.last = time.monotonic(), line
+                self.say(line)
+
+    def tell_on(self) -> None:
+        """Do so until the end, as what is being done may say nothing for long."""
+        with suppress(OSError):  # a full disk is said where it stops the run
+            while not self.over.wait(POLL):
+                self.tell()
 
     def received(self, file: str, size: int, whole: int | None) -> None:
         """So much of a file has been downloaded."""
@@ -56,6 +125,14 @@ class Progress(AbstractContextManager["Progress"]):
 
     def report(self, what: str, done: int, whole: int | None, text: str) -> None:
         elapsed = timedelta(seconds=int(time.monotonic() - self.began))
-        self.show(f"{self.name}: {what}", done, whole, f"{text} {elapsed}")
-        if not self.drawn and self.due():
-            print(f"{self.name}: {what}: {text}", flush=True)
+        doing = f"{self.name}: {what}"
+        self.show(doing, done, whole, f"{text} {elapsed}", f"{doing}: {text}")
+        self.tell()
+
+
+def print_line(screen: Console | None, line: str) -> None:
+    """Print a line as it stands."""
+    if screen:
+        screen.print(line, soft_wrap=True, markup=False)
+    else:
+        print(line, flush=True)

@@ -44,7 +44,7 @@ def recorded() -> dict[Path, str]:
 
 
 @contextmanager
-def opened() -> Iterator[Repo]:
+def caches() -> Iterator[Repo]:
     """The main repository as DVC sees it, for its caches; git is not asked."""
     from dvc.repo import Repo  # its import costs a quarter of a second
     from scmrepo.noscm import NoSCM
@@ -68,7 +68,7 @@ def is_part_of(product: str, folder: Path) -> bool:
     `dvc repro --pull` fetches no more of a folder than what a stage reads.
     """
     try:
-        with opened() as repo:
+        with caches() as repo:
             hashes = listed(product, repo)
     except FileNotFoundError:
         return False

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import torch
 from rich.text import Text
 
-from llmrl import folders, repository
+from llmrl import folders, params, repository, started
 from llmrl.errors import InputError
 from llmrl.graph import STAGES
 from llmrl.measuring import held_out
@@ -29,7 +29,8 @@ from llmrl.models import loading
 from llmrl.params import combinations
 from llmrl.plan import costs, fit, memory
 from llmrl.plan.shape import Shape
-from llmrl.session import checkpoints, guards, interruption, locks, provenance, record, resume, sample, screen
+from llmrl.progress import Progress
+from llmrl.session import checkpoints, commit, guards, interruption, locks, provenance, record, resume, sample, screen
 from llmrl.training import hardware, loop, processes, rows
 from llmrl.training.run import Run
 
@@ -46,17 +47,18 @@ def run_stage(experiment: Experiment, name: str, build: loop.Build, stop: Stop) 
     for later in experiment.stages.values() if STAGES[name].answers else ():  # which are made after data/prompts
         rows.require_solutions(later)
     tokenizer = loading.load_tokenizer(settings.own.init)
-    eval_rows, left_out = rows.evaluated_on(settings, tokenizer)
-    if STAGES[name].answers:
-        held_out.answerable(settings, tokenizer)  # what stands in the way of measuring is said before training
-    made_by = provenance.made_by(settings, eval_rows)
+    with Progress(f"{name}: reading inputs", screen.console(settings.run)) as shown:
+        eval_rows, left_out = rows.evaluated_on(settings, tokenizer, shown.counting)
+        if STAGES[name].answers:  # what stands in the way of measuring is said before training
+            held_out.answerable(settings, tokenizer, shown.counting)
+        made_by = provenance.made_by(settings, eval_rows)
     place = checkpoints.place(name, made_by)
     stop.goes_on = lambda: checkpoints.progress(place)
     with locks.alone_in(place, name), locks.device(name), record.opened(settings) as folder:
         with folder.phase("loading"):
             machine = hardware.detect(settings)
             processes.join(machine.kind)
-        run = Run(settings, machine, tokenizer, eval_rows, left_out, folder.path, f"{folder.id}-{name}")
+        run = Run(settings, machine, tokenizer, eval_rows, left_out, folder.path, folder.id)
         Work(experiment, run, build, made_by, folder, checkpoints.Store(place, str(machine)), stop).do()
 
 
@@ -92,8 +94,9 @@ class Work:
         planned, machine = self.planned(refuse=model is None), self.run.hardware
         cudnn = torch.backends.cuda.cudnn_sdp_enabled()
         about = {"kind": machine.kind, "answers_in": machine.answers, "cudnn_attention": cudnn}
-        self.folder.write(device=str(machine), **about, parameters=planned and planned.parameters)
-        taken = costs.said(planned, self.experiment.data) if planned and model is None else {}
+        data = costs.prepared(self.experiment.data)
+        self.folder.write(device=str(machine), **about, parameters=planned and planned.parameters, data=asdict(data))
+        taken = costs.said(planned, data, str(machine)) if planned and model is None else {}
         self.folder.terminal.show(screen.costs(self.name, {"device": str(machine)} | taken))
         if model is None:
             self.train()
@@ -130,6 +133,7 @@ class Work:
         config = json.loads((Path(settings.own.init) / "config.json").read_text())
         shape = Shape.of(config)
         combinations.check_model_and_device(settings, config, shape is not None, machine.kind)
+        combinations.check_architecture(settings)
         if shape is None:
             return None
         liger = machine.kernels == "liger"
@@ -160,14 +164,14 @@ class Work:
         for step, point in self.seen.curves:
             self.figures.draw(step, self.figures.named(point))
 
-    def judged(self, judge: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    def judged(self, judge: Callable[[rows.Counting], list[dict[str, Any]]]) -> list[dict[str, Any]]:
         """What `judge` gives: kept with the checkpoints, so that a run that goes on need not judge again."""
         kept = self.store.folder / "judged" / "prompts.parquet"
         if processes.first() and not kept.exists():
-            with self.phase("judging prompts"):
+            with self.phase("judging prompts") as shown:
                 written = self.store.unfinished / "judged"
                 written.mkdir()
-                pq.write_table(pa.Table.from_pylist(judge()), written / kept.name)
+                pq.write_table(pa.Table.from_pylist(judge(shown.counting)), written / kept.name)
                 self.store.keep(written, written.name, {})
         processes.wait()
         shutil.copy(kept, self.folder.path)
@@ -189,9 +193,10 @@ class Work:
     def training(self, trainer: Trainer) -> Iterator[list[TrainerCallback]]:
         """What watches the training within; then what was trained is saved, if that went to its end."""
         given = (trainer, self.store, self.stop, self.settings.run, self.checkpoint, self.seen)
+        saving = self.folder.progress.saving
         signal = [guards.Signal(self.settings.run)] if self.stage.generates else []
         with self.stop.after_step():  # a signal waits for the end of the step, and for what is saved
-            yield [guards.Finite(trainer, self.name), *signal, resume.Checkpoints(*given)]
+            yield [guards.Finite(trainer, self.name), *signal, resume.Checkpoints(*given, saving)]
             steps, last = trainer.state.global_step, trainer.state.max_steps
             if steps < last:
                 assert self.stop.asked, f"stopped at step {steps} of {last}"
@@ -211,11 +216,12 @@ class Work:
         out = Path(f"models/{self.name}")
         # Of several processes the first writes; all read from where it does.
         with repository.replaced(out) if processes.first() else nullcontext(out.with_name(f".{out.name}")) as folder:
-            for name, file in model.items() if processes.first() else ():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, folder / name)
-            processes.wait()
-            quiet = replace(self.run, callbacks=[])
+            with self.phase("copying the model"):
+                for name, file in model.items() if processes.first() else ():
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(file, folder / name)
+                processes.wait()
+            quiet = replace(self.run, callbacks=[self.folder.progress])
             given = (quiet, self.build, self.figures, str(folder), self.phase)
             before, after, tables = held_out.before_and_after(*given)
             if not processes.first():
@@ -228,9 +234,27 @@ class Work:
                     f"Lower train.lr or {self.name}.lr_scale in params.yaml; models/{self.name} was not made."
                 )
             self.figures.write(before, after, tables, self.run.left_out.counts)
+            self.require_nothing_changed()
+        with self.phase("hashing the model"):
+            made = repository.digest(out)
+        self.folder.write(model=made)
         self.folder.terminal.show(screen.outcome(self.run, before, self.figures.during(), after))
         if unseen := [name for name in after if name not in before and name != "answers"]:
             said = (
                 f"{', '.join(unseen)}: not recorded when this model was trained, so with no curve and no figure before;"
             )
             self.folder.terminal.show(f"{said} `dvc repro --force` trains it anew.")
+        if warning := commit.warning(self.name, made):
+            self.folder.terminal.show(Text(warning))
+
+    def require_nothing_changed(self) -> None:
+        """Raise InputError where the stage's settings or code are others than when it started: DVC, which looks at them
+        when it has ended, would record these as what made its model.
+        """
+        now = replace(params.experiment().stages[self.name], run=self.settings.run)
+        if now != self.settings or provenance.code(self.settings) != self.made_by["code"]:
+            raise InputError(
+                f"While {self.name} ran, its settings in params.yaml or its code were changed. DVC would record these "
+                f"as what made its model. Undo the change, and {started.again()} has the trained model but to measure; "
+                "with the change it trains anew."
+            )

@@ -3,6 +3,7 @@
     qwen2    Qwen2.5-0.5B     a template without marks; ends a text, and pads, with <|endoftext|>
     llama    SmolLM2-135M     no template, no pad token; its only named token is <|endoftext|>
     gemma    Gemma            a template without marks and without system turns; in no profile, so of few tokens
+    gemma3   Gemma 3          the same, and it sees: a model of text and images, whose text model is taken
 
 The words of the tokenizers are learned here, from the built-in task.
 """
@@ -54,9 +55,14 @@ GEMMA = {
     "extra_special_tokens": ["<start_of_turn>", "<end_of_turn>"],
     "chat_template": trl_templates.gemma_chat_template,
 }
-ARCHITECTURES = ("qwen2", "llama", "gemma")
-PROFILE = {"qwen2": "qwen2.5-0.5b", "llama": "smollm2-135m", "gemma": "smollm2-135m"}
-VOCABULARY = {"qwen2": 151_936, "llama": 49_152, "gemma": 1_024}
+ARCHITECTURES = ("qwen2", "llama", "gemma", "gemma3")
+PROFILE = {"qwen2": "qwen2.5-0.5b", "llama": "smollm2-135m", "gemma": "smollm2-135m", "gemma3": "smollm2-135m"}
+VOCABULARY = {"qwen2": 151_936, "llama": 49_152, "gemma": 1_024, "gemma3": 1_024}
+SEEING = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+SEEING |= {"image_size": 28, "patch_size": 14}
+# As the makers of Gemma 3 have it sampled, and end: with the text, or with the turn.
+GEMMA3_SAMPLED = {"do_sample": True, "top_k": 64, "top_p": 0.95}
+GEMMA3_ENDS = ("<eos>", "<end_of_turn>")
 
 
 def make(architecture: str, folder: Path) -> None:
@@ -70,11 +76,21 @@ def make(architecture: str, folder: Path) -> None:
     elif architecture == "llama":
         tokenizer = learned(transformers.GPT2Tokenizer, **SMOLLM2)
         model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**NARROW, **size))
-    else:
+    elif architecture == "gemma":
         tokenizer = learned(transformers.GemmaTokenizer, **GEMMA)
         model = transformers.GemmaForCausalLM(transformers.GemmaConfig(**NARROW, **size))
+    else:
+        tokenizer = learned(transformers.GemmaTokenizer, **GEMMA)
+        layers = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 256}
+        config = transformers.Gemma3Config(
+            text_config=NARROW | size | layers, vision_config=SEEING, mm_tokens_per_image=4, image_token_index=1_000
+        )
+        model = transformers.Gemma3ForConditionalGeneration(config)
     model.config.bos_token_id, model.config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     model.generation_config = transformers.GenerationConfig(eos_token_id=tokenizer.eos_token_id)
+    if architecture == "gemma3":
+        ends = tokenizer.convert_tokens_to_ids(GEMMA3_ENDS)
+        model.generation_config = transformers.GenerationConfig(**GEMMA3_SAMPLED, eos_token_id=ends)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -136,7 +136,8 @@ def micro(clone: Clone) -> None:
     sizes = {"rows": 64, "eval_rows": 8, "source": "builtin:arithmetic"}
     clone.params(
         data=dict.fromkeys(("sft", "preference", "prompts"), sizes),
-        train={"threads": 1, "batch": 8, "micro_batch": 4, "lr_scheduler_type": "constant", "logging_steps": 1},
+        train={"threads": 1, "batch": 8, "micro_batch": 4, "logging_steps": 1}
+        | {"lr_scheduler_type": "constant", "warmup_steps": 0},
         answers={"samples": 2, "max_new_tokens": 12},
         sft={"max_steps": 3, "eval_steps": 2},
         reward={"max_steps": 3, "eval_steps": 2},

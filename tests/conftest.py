@@ -51,8 +51,8 @@ def edit(path: Path, name: str, text: str) -> None:
         section = section[part]
     line, column = section.lc.key(key)
     lines = path.read_text(encoding="utf-8").splitlines()
-    end = line + 1  # what is indented deeper is the former value's
-    while end < len(lines) and lines[end].startswith(" " * (column + 1)):
+    end = line + 1  # what is indented deeper is the former value's, and so are the items of a list
+    while end < len(lines) and lines[end].startswith((" " * (column + 1), f"{' ' * column}- ")):
         end += 1
     lines[line:end] = [f"{' ' * column}{key}: {text}"]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

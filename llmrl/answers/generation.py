@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trl import GRPOTrainer
 
 Prompts = list[list[dict[str, str]]]
+SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 # A model goes on at the right.
 PADDED: dict[str, Any] = {"padding": True, "padding_side": "left", "return_tensors": "pt"}
 
@@ -32,42 +33,55 @@ def generate(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Prompts,
     batch: int,
-    template: dict[str, Any] | None = None,
+    counted: Callable[[int], None] = lambda _: None,
     **options: Any,
 ) -> list[list[Answer]]:
     """The model's answers to each prompt, `batch` at once, in the order of the prompts. The options are those of
-    transformers' `generate`, `template` what else the chat template is told.
+    transformers' `generate`; `counted` is told how many more answers there are.
     """
-    asked = {"tokenize": False, "add_generation_prompt": True} | (template or {})
-    texts = [tokenizer.apply_chat_template(prompt, **asked) for prompt in prompts]
+    texts = [tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True) for prompt in prompts]
     # Prompts of like length share a batch, so that little is computed for padding.
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     found: list[list[Answer]] = [[] for _ in texts]
-    each, end = options.get("num_return_sequences", 1), tokenizer.eos_token_id
-    size = max(1, batch // each)
+    each, ends = options.get("num_return_sequences", 1), ends_of(model, tokenizer)
+    size, options = max(1, batch // each), {"eos_token_id": ends} | options
     for start in range(0, len(order), size):
         indices = order[start : start + size]
         inputs = tokenizer([texts[index] for index in indices], add_special_tokens=False, **PADDED).to(model.device)
         tokens = model.generate(**inputs, **options)
         completions = tokens[:, inputs["input_ids"].shape[1] :].tolist()  # (prompts x samples, new tokens)
         for place, completion in enumerate(completions):
-            ended = end in completion
-            length = completion.index(end) if ended else len(completion)
+            said = up_to_end(completion, ends)
+            ended = said[-1] in ends
+            length = len(said) - ended
             text = tokenizer.decode(completion[:length], skip_special_tokens=True)
             found[indices[place // each]].append(Answer(text, length, ended))
+        counted(len(completions))
     return found
+
+
+def ends_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end a turn: the tokenizer's own, then those that the model's generation config has beside it."""
+    given: Any = model.generation_config.eos_token_id
+    others = given if isinstance(given, list) else [] if given is None else [given]
+    return list(dict.fromkeys([tokenizer.eos_token_id, *others]))
 
 
 @contextmanager
 def answering(model: PreTrainedModel, precision: str, seed: int | None = None) -> Iterator[None]:
     """Have a model answer in a precision, whatever it is trained in, and be as before afterwards. With a seed of its
-    own, so is the random state of the process.
+    own, so is the random state of the process. Of its generation config it keeps special tokens alone: how a model's
+    makers sample it, they may penalise repetition say, neither measuring nor GRPO shall take over.
 
     It computes as under torch's autocast: matrices are multiplied in the precision, sums and norms are float32. But
     autocast would cast a matrix for every generated token, of adapters' frozen base at least; here each is cast once.
     """
     import torch
+    from transformers import GenerationConfig
 
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model  # of adapters
+    published = whole.generation_config
+    whole.generation_config = GenerationConfig(**{name: getattr(published, name) for name in SPECIAL_TOKENS})
     training, dtype = model.training, getattr(torch, DTYPES[precision])
     prepared = model.__dict__.pop("forward", None)  # accelerate's, which computes in the precision of the training
     kept: list[tuple[torch.nn.Module, str, Any]] = []
@@ -90,6 +104,7 @@ def answering(model: PreTrainedModel, precision: str, seed: int | None = None) -
     if prepared is not None:
         model.forward = prepared
     model.train(training)
+    whole.generation_config = published
 
 
 def rollout(precision: str, prompts: Prompts, trainer: GRPOTrainer) -> dict[str, Any]:
@@ -98,8 +113,7 @@ def rollout(precision: str, prompts: Prompts, trainer: GRPOTrainer) -> dict[str,
     By TRL itself they would be in that of the training or, with adapters, in float32, and in the mode of the training,
     in which adapters drop out. https://huggingface.co/docs/trl/openenv names what a `rollout_func` returns.
     """
-    tokenizer, asked = trainer.processing_class, {"add_generation_prompt": True, **trainer.chat_template_kwargs}
-    asked |= {"chat_template": trainer.chat_template, "return_dict": True}
+    tokenizer, asked = trainer.processing_class, {"add_generation_prompt": True, "return_dict": True}
     prompt_ids = tokenizer.apply_chat_template(prompts, **asked)["input_ids"]
     inputs = tokenizer.pad({"input_ids": prompt_ids}, pad_to_multiple_of=trainer.pad_to_multiple_of, **PADDED)
     inputs = inputs.to(trainer.accelerator.device)

@@ -5,12 +5,15 @@ builtin:tiny (models/tiny), raw (a user's own model in models/raw) or a reposito
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
-from llmrl.base.build import make_base
+from llmrl.base.record import what_made_it
 from llmrl.base.settings import FOLDERS
 from llmrl.errors import reported
+from llmrl.folders import PROVENANCE
+from llmrl.progress import Progress
 from llmrl.repository import replaced
 
 HUB = Path("models/.hub")  # links into the Hub's cache, for as long as this runs
@@ -27,8 +30,12 @@ def main() -> None:
             from llmrl import hub
 
             hub.model(model.source, model.revision, Path(source))
-        with replaced(Path("models/base")) as out:
-            made = make_base(source, out)
+        with Progress("models/base"), replaced(Path("models/base")) as out:
+            from llmrl.base.build import make_base  # which needs torch, and so seconds
+
+            made = make_base(source, out, model.chat_template_kwargs)
+            record = json.dumps(what_made_it(model, Path(source)), indent=2, sort_keys=True)
+            (out / PROVENANCE).write_text(record + "\n")
         print(made)
     finally:
         shutil.rmtree(HUB, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 The chat template gets generation marks, or is given where there is none; the end-of-turn token is the one with which
 the template ends an assistant's turn; the pad token is another. Config, generation config and tokenizer name the same.
+Of a model of text and images the text model is taken.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import transformers
 
 from llmrl.base import templates
+from llmrl.base.sampling import generation_config
+from llmrl.base.text_model import text_config_of, write_text_model
 from llmrl.errors import InputError
-from llmrl.folders import check_kind
+from llmrl.folders import architecture, is_kind
 from llmrl.models.loading import load_tokenizer
 
 # Tokens that models have and never write, the likeliest first.
@@ -32,35 +36,45 @@ PADDING = (
 PASSING = ("is_local", "local_files_only", "name_or_path")
 
 
-def make_base(source: str, out: Path) -> str:
-    """Write the base model into the folder `out`, and tell what was made of its tokenizer.
+def make_base(source: str, out: Path, switches: dict[str, Any] | None = None) -> str:
+    """Write the base model into the folder `out`, its chat template with these switches as defaults, and tell what was
+    made of it.
 
     Raises InputError where it cannot be trained on.
     """
-    check_kind(source, "ForCausalLM", "model.source")
-    config = json.loads((Path(source) / "config.json").read_text())
-    text_config = config.get("text_config", config)  # a model of text and images holds another for each
+    causal = is_kind(found := architecture(source), "ForCausalLM")
+    config = json.loads((Path(source) / "config.json").read_text()) if causal else text_config_of(source, found)
+    text_config = config.get("text_config", config)  # some hold another for their text
     tokenizer = whole_tokenizer(source)
     before = tokenizer.chat_template
-    complete(tokenizer, text_config["vocab_size"], source)
-    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    complete(tokenizer, text_config["vocab_size"], source, switches)
+    sampling, changes = generation_config(source, text_config, tokenizer)
+    left_out = ""
+    if causal:
+        for file in sorted(Path(source).glob("*.safetensors*")):
+            shutil.copyfile(file, out / file.name)
+    else:
+        left_out = f", {write_text_model(source, out, tokenizer)}"
+        config = text_config = json.loads((out / "config.json").read_text())
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     config |= ids
     text_config |= ids
-    for file in sorted(Path(source).glob("*.safetensors*")):
-        shutil.copyfile(file, out / file.name)
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    transformers.GenerationConfig(**ids).save_pretrained(out)
+    sampling.save_pretrained(out)
     tokenizer.save_pretrained(out)
     settings = out / "tokenizer_config.json"
     kept = {name: value for name, value in json.loads(settings.read_text()).items() if name not in PASSING}
     settings.write_text(json.dumps(kept, indent=2) + "\n")
     template = "given generation marks" if before else "none, so it was given one"
-    if tokenizer.chat_template == before:
+    if isinstance(before, str) and tokenizer.chat_template == templates.with_defaults(before, switches or {}):
         template = "as it came"
-    return (
-        f"models/base: {config['architectures'][0]}; chat template: {template}; "
+    if switches:
+        template += f", with {json.dumps(switches, ensure_ascii=False)}"
+    said = (
+        f"models/base: {config['architectures'][0]}{left_out}; chat template: {template}; "
         f"a turn ends with {tokenizer.eos_token}, padding is {tokenizer.pad_token}"
     )
+    return f"{said}\nits generation config: {changes}" if changes else said
 
 
 def whole_tokenizer(source: str) -> transformers.PreTrainedTokenizerBase:
@@ -74,17 +88,27 @@ def whole_tokenizer(source: str) -> transformers.PreTrainedTokenizerBase:
             f"{source} has no whole tokenizer ({str(error).partition(chr(10))[0]}): tokenizer.json and "
             "tokenizer_config.json must lie there, as `save_pretrained` writes them."
         ) from None
+    # A tokenizer in Python does what it is told.
+    if (
+        tokenizer.is_fast
+        and tokenizer.clean_up_tokenization_spaces
+        and type(tokenizer.backend_tokenizer.model).__name__ == "BPE"
+    ):
+        # transformers leaves the spaces of such a tokenizer as they are all the same, and warns of it in each process.
+        tokenizer.clean_up_tokenization_spaces = False
     return tokenizer
 
 
-def complete(tokenizer: transformers.PreTrainedTokenizerBase, size: int, source: str) -> None:
+def complete(
+    tokenizer: transformers.PreTrainedTokenizerBase, size: int, source: str, switches: dict[str, Any] | None = None
+) -> None:
     """Give the tokenizer of a model of `size` tokens what training needs: turns that can be told apart, and that end.
 
     Raises InputError where that cannot be.
     """
     if len(tokenizer) > size:
         raise InputError(f"{source}: its tokenizer has {len(tokenizer)} tokens, more than the model's {size}.")
-    tokenizer.chat_template = templates.with_marks(tokenizer, source)
+    tokenizer.chat_template = templates.with_marks(tokenizer, source, switches)
     if (end := templates.end_of_turn(tokenizer, source)) != tokenizer.eos_token:
         tokenizer.add_special_tokens({"eos_token": end})
     if tokenizer.pad_token is None or tokenizer.pad_token == end:

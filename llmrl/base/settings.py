@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from datetime import date, time
+from typing import Annotated, Any
+
+from llmrl.fields import Field, Found, as_yaml, refusal
 
 FOLDERS = {"builtin:tiny": "models/tiny", "raw": "models/raw"}  # of the sources that are no repository
+# What a chat template gets of the one who renders it, beside the tokenizer's special tokens.
+INPUTS = frozenset(("messages", "tools", "documents", "add_generation_prompt"))
+SPECIAL = frozenset(f"{kind}_token" for kind in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 
 
 @dataclass(frozen=True)
@@ -14,3 +20,21 @@ class Model:
 
     source: Annotated[str, "builtin:tiny, raw for your own in models/raw/, or a repository of the Hub as owner/name"]
     revision: Annotated[str | None, "the repository's commit, 40 digits; `make pin` writes it"] = None
+    chat_template_kwargs: Annotated[
+        dict[str, Any],
+        "switches of the model's own chat template, as in {enable_thinking: false}: written into models/base as "
+        "defaults, so that everything is rendered with them",
+    ] = field(default_factory=dict)
+
+
+def wrong(section: dict[str, Any]) -> Found:
+    """Names in `chat_template_kwargs` that are no switch of any template, and values that no template is told."""
+    switches = section.get("chat_template_kwargs")
+    for name, value in switches.items() if isinstance(switches, dict) else ():
+        keys = ("chat_template_kwargs", name)
+        if name in INPUTS | SPECIAL:
+            yield keys, " is not set here: whoever renders a conversation gives it, or the tokenizer."
+        elif isinstance(value, date | time):
+            yield keys, f": {as_yaml(value)} is a date to YAML; write it in quotes."
+        elif reason := refusal(value, Field((bool, float, int, str, type(None)))):
+            yield keys, f": {reason}"

@@ -4,6 +4,8 @@ A template that can be trained with encloses in {% generation %} … {% endgener
 itself, up to the token that ends its turn, so that the loss covers that alone and teaches to stop. TRL has such
 versions of many models' templates. Of any other that writes turns one after another, one is made here from what it
 writes, and taken only where it writes the same.
+
+A template's own switches (`enable_thinking`) are set at its top, for all who render it and do not say otherwise.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, meta, nodes
 
+from llmrl.base.settings import INPUTS, SPECIAL
 from llmrl.errors import InputError
+from llmrl.fields import meant
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,33 +57,45 @@ TOOLS = """\
 %s
 {%%- endif %%}
 """
+# On a line of its own, which Jinja takes away; TRL compares texts of templates only before this is set.
+DEFAULT = "{%%- if %(name)s is not defined %%}{%%- set %(name)s = %(value)s %%}{%%- endif %%}\n"
 # What templates are tried on.
 SYSTEM_TURN = {"role": "system", "content": "Be brief. "}
 CHAT = [{"role": "user", "content": "What is 2 + 2?\n"}, {"role": "assistant", "content": " It is\n\n4. "}] * 2
+TOOL = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}}
 
 
-def with_marks(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
-    """A template to train with that writes what the tokenizer's own does; of a tokenizer without one, a usual one.
+def with_marks(tokenizer: PreTrainedTokenizerBase, source: str, switches: dict[str, Any] | None = None) -> str:
+    """A template to train with that writes what the tokenizer's own does with these switches; of a tokenizer without
+    one, a usual one.
 
-    Raises InputError where there is none to be had.
+    Raises InputError where there is none to be had, or it has no such switch.
     """
     from trl.chat_template_utils import get_training_chat_template, has_generation_markers
 
     template = tokenizer.chat_template
     if isinstance(template, dict):  # several, by name
         template = tokenizer.chat_template = template.get("default")
+    switches = switches or {}
+    require_switches(tokenizer, template or "", switches, f"the chat template of {source}")
     if not template:
         return usual(tokenizer, source)
+    marked = None
     try:
-        return get_training_chat_template(tokenizer) or template
+        marked = get_training_chat_template(tokenizer) or template
     except (ValueError, TypeError, TemplateError):
         if has_generation_markers(template):  # only a conversation with tools is not as TRL wants it
-            return template
-    if "strftime_now" in template:
+            marked = template
+    if marked is not None:
+        require_switches(tokenizer, marked, switches, f"TRL's version (with marks) of the chat template of {source}")
+    template = tokenizer.chat_template = with_defaults(marked or template, switches)
+    if writes_the_date(tokenizer):
         raise InputError(
             f"{source}: its chat template writes the day's date, so that no two days would train alike; "
             "put one without into models/raw/chat_template.jinja (docs/models.md)."
         )
+    if marked is not None:
+        return template
     if (remade := read_off(tokenizer)) is None:
         raise InputError(
             f"{source}: its chat template has no {{% generation %}} … {{% endgeneration %}} around the assistant's "
@@ -87,6 +103,61 @@ def with_marks(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
             "put them into models/raw/chat_template.jinja (docs/models.md)."
         )
     return TOOLS % (template, remade) if "tools" in template else remade
+
+
+def with_defaults(template: str, switches: dict[str, Any]) -> str:
+    """The template with each switch set where whoever renders it does not.
+
+    >>> print(with_defaults("{{ messages }}", {"enable_thinking": False}))
+    {%- if enable_thinking is not defined %}{%- set enable_thinking = false %}{%- endif %}
+    {{ messages }}
+    """
+    texts = {
+        name: "none" if value is None else json.dumps(value, ensure_ascii=False)
+        for name, value in sorted(switches.items())
+    }
+    defaults = "".join(DEFAULT % {"name": name, "value": text} for name, text in texts.items())
+    return template if template.startswith(defaults) else defaults + template  # a model that came from here has them
+
+
+def switches_of(template: str) -> set[str]:
+    """The names that a template reads and does not only set itself. Raises TemplateError where it is no template."""
+    from transformers.utils.chat_template_utils import _compile_jinja_template  # with the tags that templates may have
+
+    tree = _compile_jinja_template(template).environment.parse(template)
+    read = meta.find_undeclared_variables(tree) - INPUTS - SPECIAL
+    own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}  # of which some are set in a branch
+    asked = (
+        one for one in tree.find_all((nodes.Test, nodes.Filter)) if one.name in ("defined", "undefined", "default")
+    )
+    return (read - own) | (read & {one.node.name for one in asked if isinstance(one.node, nodes.Name)})
+
+
+def require_switches(tokenizer: PreTrainedTokenizerBase, template: str, switches: dict[str, Any], whose: str) -> None:
+    """Raise InputError where a template has not all of these switches."""
+    if not switches:
+        return
+    try:
+        known = switches_of(template) - tokenizer.special_tokens_map.keys()
+    except TemplateError as error:
+        raise InputError(f"{whose} is none: {error}.") from None
+    if unknown := sorted(switches.keys() - known):
+        has = f"has {', '.join(sorted(known))}" if known else "has none"
+        raise InputError(
+            f"params.yaml: model.chat_template_kwargs.{unknown[0]} is no switch of {whose}, which {has}."
+            f"{meant(unknown[0], known)}"
+        )
+
+
+def writes_the_date(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the template writes what day it is, in a conversation with or without a system turn or tools."""
+    day = "%today%"
+    conversations = [(turns, tools) for turns in (CHAT, [SYSTEM_TURN, *CHAT]) for tools in (None, [TOOL])]
+    texts = (
+        written(tokenizer, turns, tools=tools, strftime_now=lambda _: day, add_generation_prompt=True)
+        for turns, tools in conversations
+    )
+    return any(day in text for text in texts)
 
 
 def usual(tokenizer: PreTrainedTokenizerBase, source: str) -> str:

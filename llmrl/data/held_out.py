@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,10 @@ def questions(held_out: Path) -> Iterator[str]:
     yield from (one["question"] for one in prompts_in(held_out) if len(before[hash(one["question"])]) <= COMMON)
 
 
-def without_near(sieves: list[Sieve], held_out: Path) -> None:
-    """Take what is a near-duplicate of a held-out prompt out of the rows to train on."""
+def without_near(sieves: list[Sieve], held_out: Path, compared: Callable[[int], None]) -> None:
+    """Take what is a near-duplicate of a held-out prompt out of the rows to train on; `compared` is told of how many
+    more that is known.
+    """
     index = HeldOut(f"{one['before']}\n{one['question']}" for one in prompts_in(held_out))
     # Where nothing stands before any question, that is all.
     bare = HeldOut(questions(held_out)) if any(one["before"] for one in prompts_in(held_out)) else None
@@ -84,3 +86,4 @@ def without_near(sieves: list[Sieve], held_out: Path) -> None:
             sieve.spool.side[place.start + near] = UNUSED
             sieve.counts[NEAR] += len(near)
             sieve.counts["train"] -= len(near)
+            compared(len(batch))

@@ -14,6 +14,7 @@ import argparse
 import gc
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,13 @@ def prepare(name: str, data: Data, out: Path) -> tuple[dict[str, Any], str]:
         held_out, weights = out / HELD_OUT, [sieve.part.weight for sieve in sieves]
         chosen = {"eval": used_rows(sieves, EVAL, shares(rows_on(sieves, EVAL), weights, source.eval_rows))}
         write_held_out(sieves, name, chosen["eval"], held_out)
-        without_near(sieves, held_out)
+        rows = sum(len(sieve.spool.side) for sieve in sieves)
+        without_near(sieves, held_out, progress.counting(rows, "rows compared with held-out prompts"))
         chosen["train"] = used_rows(sieves, TRAIN, quotas(rows_on(sieves, TRAIN), weights, source.rows))
         require_rows(name, data, sieves, chosen)
         measured = HeldOut(policies(held_out))
-        written = write(name, sieves, chosen, out, measured)
+        rows = sum(int(mask.sum()) for masks in chosen.values() for mask in masks)
+        written = write(name, sieves, chosen, out, measured, progress.counting(rows, "rows written"))
     write_text(out / "sample.txt", "\n".join(text for sieve in sieves for text in sieve.samples))
     counts = {"read": sum(sieve.read for sieve in sieves), **written}
     counts |= {reason: sum(sieve.counts[reason] for sieve in sieves) for reason in UNUSED_FOR}
@@ -123,11 +126,16 @@ def require_rows(name: str, data: Data, sieves: list[Sieve], chosen: dict[str, l
 
 
 def write(
-    name: str, sieves: list[Sieve], chosen: dict[str, list[np.ndarray]], out: Path, measured: HeldOut
+    name: str,
+    sieves: list[Sieve],
+    chosen: dict[str, list[np.ndarray]],
+    out: Path,
+    measured: HeldOut,
+    counted: Callable[[int], None],
 ) -> dict[str, int]:
     """Write the rows of both sides, one after the other, and count them: those to train on in the order of the sources,
     those held out in that of their hashes, so that the first of them are a sample. Texts to train on are looked up in
-    what is `measured`.
+    what is `measured`; `counted` is told how many more are written.
     """
     more, tools = (
         any(
@@ -144,6 +152,7 @@ def write(
             if sieve.asking.changes:  # and as the data has it, without a template
                 measured.look_up(training.column("question"))
             files["train"].write(files["train"].fitted(training))
+            counted(len(training))
     columns = list(dict.fromkeys(column for sieve in sieves for column in sieve.extra_columns))
     metadata = {"extra_columns": json.dumps(columns)} if columns else {}
     files["train"].close(metadata)
@@ -159,6 +168,7 @@ def write(
         tables = np.searchsorted(starts, some, "right") - 1
         single = (held_out[table].slice(place, 1) for table, place in zip(tables, some - starts[tables], strict=True))
         files["eval"].write(pa.concat_tables(single))
+        counted(len(some))
     files["eval"].close(metadata)
     return {side: file.rows for side, file in files.items()}
 

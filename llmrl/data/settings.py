@@ -109,12 +109,9 @@ def wrong(name: str, section: dict[str, Any]) -> Found:
             continue
         yield from (((*here, *keys), text) for keys, text in sources.wrong("data", part))
         columns = part.get("columns")
-        for ours, theirs in columns.items() if isinstance(columns, dict) else ():
+        for ours in columns if isinstance(columns, dict) else ():
             if ours not in COLUMNS[name] and part.get("format") is None:
                 text = f" is no column of this data set, which has {', '.join(COLUMNS[name])}: write ours: yours."
-                yield (*here, "columns", ours), text
-            elif not isinstance(theirs, str):
-                text = f": {as_yaml(theirs)} is {english(type(theirs))}, not the name of a column."
                 yield (*here, "columns", ours), text
         yield from ((((*here, *keys), text)) for keys, text in meaning(part))
     parts = [part for _, part in places[1:] or places]
@@ -128,9 +125,11 @@ def meaning(part: dict[str, Any]) -> Found:
     """What is wrong with the evaluation set, the format, the system text and the template of a source."""
     if str(part.get("source")).startswith("builtin:") and part.get("eval") is not None:
         yield ("eval",), f" (now {as_yaml(part['eval'])}): {part['source']} has none; write null."
-    for key in ("eval", "system"):
+    for key in ("eval", "system", "subset"):
         if isinstance(part.get(key), str) and not part[key].strip():
             yield (key,), " is an empty text; write null."
+    if isinstance(part.get("split"), str) and not part["split"].strip():
+        yield ("split",), " is an empty text; write train."
     if isinstance(name := part.get("format"), str) and name not in (known := format_names()):
         text = f": {as_yaml(name)} is no function of llmrl/formats.py, which has {', '.join(known)}."
         yield ("format",), text + meant(name, known)

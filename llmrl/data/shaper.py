@@ -14,7 +14,7 @@ from llmrl.data.turns import COVERED, MEDIA, REASONING, has_value
 from llmrl.errors import DefectiveError, InputError
 
 # What changes the meaning of a row, and is refused where nothing reads it. A reward may well be given an input.
-LOST = frozenset((*MEDIA, *TOOLS, *SYSTEM, "function_call", "tool_calls"))
+LOST = frozenset((*MEDIA, *TOOLS, *SYSTEM, "function_call", "tool_calls", "chat_template_kwargs"))
 LOST_OF = {"sft": frozenset(("input", "context", "history", *REASONING, *COVERED))}
 LOST_OF["preference"] = LOST_OF["sft"] | {"instruction", "question", "query"}
 WEIGHT_OF_ONE = ("1", "1.0", "true")  # which says nothing

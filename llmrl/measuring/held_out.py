@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from llmrl.answers.generation import answering, generate
 from llmrl.answers.judging import share
 from llmrl.errors import InputError
-from llmrl.folders import PROVENANCE
 from llmrl.graph import STAGES
 from llmrl.training import loop, processes, rows
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from llmrl.measuring.figures import Figures
+    from llmrl.progress import Progress
     from llmrl.training.run import Run
     from llmrl.training.settings import Settings
 
@@ -33,7 +33,7 @@ Table = list[dict[str, Any]]
 
 
 def before_and_after(
-    run: Run, build: loop.Build, figures: Figures, folder: str, phase: Callable[[str], AbstractContextManager[None]]
+    run: Run, build: loop.Build, figures: Figures, folder: str, phase: Callable[[str], AbstractContextManager[Progress]]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Table]]:
     """The figures before training and of the model in `folder`, under our names, and all answers, by "before" and
     "after".
@@ -47,20 +47,24 @@ def before_and_after(
     tables = {}
     if STAGES[run.settings.stage].answers and processes.first():
         init = run.settings.own.init
-        first = {} if (Path(init) / PROVENANCE).exists() else {"before": (init, before)}
+        made_here = Path(init) in (Path("models", stage) for stage in STAGES)
+        first = {} if made_here else {"before": (init, before)}
         for when, (policy, into) in (first | {"after": (folder, after)}).items():
-            with phase(f"answering {when}"):
-                into["answers"], tables[when] = measure(run, policy, *answerable(run.settings, run.tokenizer))
+            with phase(f"answering {when}") as shown:
+                asked = answerable(run.settings, run.tokenizer)
+                into["answers"], tables[when] = measure(run, policy, *asked, shown.counting)
                 gc.collect()  # a model with Liger's kernels refers to itself
     return before, after, tables
 
 
-def answerable(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, int]:
+def answerable(
+    settings: Settings, tokenizer: PreTrainedTokenizerBase, counting: rows.Counting = rows.unseen
+) -> tuple[Dataset, int]:
     """The held-out prompts, and how many the model's chat template refuses, which are left out. Raises InputError where
     these are more than may be.
     """
     prompts = rows.read(HELD_OUT_PROMPTS)
-    sizes = rows.sizes_of(prompts, tokenizer, counted=False)
+    sizes = rows.sizes_of(prompts, tokenizer, False, counting)
     refused = {row: size for row, size in enumerate(sizes) if isinstance(size, str)}
     if len(refused) > settings.max_refused * len(prompts):
         row, reason = next(iter(refused.items()))
@@ -73,16 +77,19 @@ def answerable(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> tuple[
     return prompts.select(kept) if refused else prompts, len(refused)
 
 
-def measure(run: Run, folder: str, prompts: Dataset, refused: int = 0) -> tuple[dict[str, float], Table]:
+def measure(
+    run: Run, folder: str, prompts: Dataset, refused: int = 0, counting: rows.Counting = rows.unseen
+) -> tuple[dict[str, float], Table]:
     """Greedy and sampled answers of the policy in a folder to each prompt, a row a prompt, and how many of them are
     right: figures over all prompts but those that were `refused`, and the rows.
     """
     protocol, policy = run.settings.answers, run.policy(folder)
     with answering(policy, run.hardware.answers, protocol.seed):
-        given = (policy, run.tokenizer, prompts["prompt"], protocol.batch)
+        counted = counting(len(prompts) * (1 + protocol.samples), "answers")
+        given = (policy, run.tokenizer, prompts["prompt"], protocol.batch, counted)
         longest: dict[str, Any] = {"max_new_tokens": protocol.max_new_tokens}
         greedy = generate(*given, **longest, do_sample=False)
-        sampling = longest | {"do_sample": True, "temperature": protocol.temperature, "top_k": 0, "top_p": 1.0}
+        sampling = longest | {"do_sample": True, "temperature": float(protocol.temperature), "top_k": 0, "top_p": 1.0}
         sampled = generate(*given, **sampling, num_return_sequences=protocol.samples)
     table = [
         {

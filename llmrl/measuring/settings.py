@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from llmrl.answers.final import KINDS, Kind
-from llmrl.fields import above, at_least
+from llmrl.fields import SEED, above, at_least
 from llmrl.training.settings import Precision
 
 
@@ -18,7 +18,7 @@ class Answers:
     temperature: Annotated[float, above(0), "at which they are sampled"]
     max_new_tokens: Annotated[int, at_least(1), "tokens, at which an answer is cut off"]
     batch: Annotated[int, at_least(1), "answers generated at once"]
-    seed: Annotated[int, at_least(0), "of the samples"]
+    seed: Annotated[int, at_least(0), SEED, "of the samples"]
     precision: Annotated[
         Precision,
         "of the arithmetic in which every policy answers, also while GRPO trains it and where its prompts are judged; "

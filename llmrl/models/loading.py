@@ -71,7 +71,10 @@ def freeze(model: PreTrainedModel, precision: str) -> None:
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
-    return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    # No warning of rows that are longer than it says: `max_length` decides, and leaves out and counts them.
+    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
+    return tokenizer
 
 
 def load_policy(folder: str, how: Loading = PLAIN) -> PreTrainedModel:

@@ -57,5 +57,5 @@ def merged(model: PeftModel, init: str, out: Path, lora: Lora) -> PreTrainedMode
         if whole.can_generate():  # a classifier does not, and its head comes with the adapter
             whole.generation_config = quantised.generation_config
         model = PeftModel.from_pretrained(whole, str(out), torch_device="cpu")
-    model = model.merge_and_unload()  # in float32, in which all models are loaded
+    model = model.merge_and_unload(progressbar=True)  # in float32, in which all models are loaded
     return model.to(dtype=getattr(torch, lora.merge))

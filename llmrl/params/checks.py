@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import distributions
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,13 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
 from llmrl import fields, sources
-from llmrl.base.settings import Model
+from llmrl.base import settings as base_settings
 from llmrl.data import settings as data_settings
 from llmrl.errors import InputError
 from llmrl.fields import Field, Found, Keys, as_yaml, fields_of, fits, many, meant
 from llmrl.graph import STAGES
 from llmrl.measuring.settings import Answers
-from llmrl.params import combinations
+from llmrl.params import combinations, unused
 from llmrl.session import settings as session_settings
 from llmrl.training import options, processes
 from llmrl.training.settings import OWN, Lora, TrainSettings
@@ -101,7 +103,7 @@ def sections() -> dict[str, dict[str, Field]]:
         own = {one: replace(field, default=None) for one, field in fields_of(OWN[name]).items() if one != "lr"}
         stages[name] = options.of_stage(name) | own
     return {
-        "model": fields_of(Model),
+        "model": fields_of(base_settings.Model),
         "data": fields_of(data_settings.Data),
         "train": options.shared() | fields_of(TrainSettings),
         "train.lora": fields_of(Lora),
@@ -121,11 +123,14 @@ def mistakes(tree: dict[str, Any]) -> Found:
         yield from fields.wrong(known[name], section, unknown, (name,))
     started = 1
     if isinstance(tree.get("launch"), str):
+        if not tree["launch"].strip():
+            yield ("launch",), " is an empty text; python starts one process."
         try:
             started = processes.count(tree["launch"])
         except InputError as error:
             yield ("launch",), f": {as_yaml(tree['launch'])}: {error}."
     yield from below(("model",), sources.wrong("model", given.get("model", {})))
+    yield from below(("model",), base_settings.wrong(given.get("model", {})))
     yield from below(("run",), session_settings.wrong(given.get("run", {}), options.choices("report_to")))
     for name, section in given.get("data", {}).items():
         if name in data_settings.DATA_SETS and isinstance(section, dict):
@@ -136,6 +141,9 @@ def mistakes(tree: dict[str, Any]) -> Found:
         yield from below((name,), stage(name, given[name]))
         for setting, text in combinations.wrong(name, train | given[name], started):
             yield (name if setting in given[name] or setting not in train else "train", setting), text
+    stages = {name: given[name] for name in STAGES if name in given}
+    for name, setting, text in unused.without_effect(train, stages):
+        yield (name, setting), text
 
 
 def below(keys: Keys, found: Found) -> Found:
@@ -147,7 +155,8 @@ def unknown(keys: Keys, value: Any, known: dict[str, Field]) -> str:
     name = keys[-1]
     homes = [home for home, names in sections().items() if name in names]
     if name in options.DECIDED:
-        reason = f"is not set here: {options.DECIDED[name]} decides it."
+        decided, _, why = options.DECIDED[name].partition("nothing: ")
+        reason = f"is not set here: {f'{why}.' if why else f'{decided} decides it.'}"
     elif name == "lr" and keys[0] in STAGES:
         reason = "is not set here: train.lr is one dial for all; lr_scale sets this stage's share of it."
     elif homes:
@@ -169,20 +178,17 @@ def stage(name: str, section: dict[str, Any]) -> Found:
     if not section.get("rewards"):
         yield ("rewards",), " is missing: a map from the name of a reward to its weight."
     chosen, known = section.get("rewards"), reward_names()
-    for reward, weight in chosen.items() if isinstance(chosen, dict) else ():
+    for reward in chosen if isinstance(chosen, dict) else ():
         if reward not in known:
             text = f" is no reward: llmrl/rewards.py and grpo.reward_model give {', '.join(known)}."
             yield ("rewards", reward), text + meant(reward, known)
-        elif reason := fields.refusal(weight, Field((int, float))):
-            yield ("rewards", reward), f": the weight {reason}"
         if reward == "reward_model" and not section.get("reward_model"):
             yield ("reward_model",), " is missing: grpo.rewards gives it a weight."
     bounds = section.get("pass_rate")
-    if isinstance(bounds, list):
-        shares = [bound for bound in bounds if fits(bound, (int, float)) and 0 <= bound <= 1]
-        if not (len(bounds) == len(shares) == 2 and shares[0] <= shares[1]):
-            text = f": {as_yaml(bounds)} is not the least and the greatest share of right answers, as in [0.1, 0.9]."
-            yield ("pass_rate",), text
+    shares = bounds if isinstance(bounds, list) and all(fits(bound, (int, float)) for bound in bounds) else [0, 1]
+    if not (len(shares) == 2 and 0 <= shares[0] <= shares[1] <= 1):
+        text = f": {as_yaml(bounds)} is not the least and the greatest share of right answers, as in [0.1, 0.9]."
+        yield ("pass_rate",), text
 
 
 def adapters_and_packages(section: dict[str, Any]) -> Found:
@@ -190,16 +196,24 @@ def adapters_and_packages(section: dict[str, Any]) -> Found:
     lora = section["lora"] if isinstance(section.get("lora"), dict) else {}
     if "lm_head" in many(lora.get("targets")):
         yield ("lora", "targets"), ": TRL's losses pass by an adapter of lm_head; leave it out."
-    if lora.get("targets") == []:
-        yield ("lora", "targets"), " is an empty list: nothing would be trained."
+    if lora.get("targets") in ([], ""):
+        yield ("lora", "targets"), " is empty: nothing would be trained."
+    if isinstance(lora.get("targets"), str):
+        try:
+            re.compile(lora["targets"])
+        except re.error as error:
+            text = f": {as_yaml(lora['targets'])} is no regular expression: {error}; several names are a list."
+            yield ("lora", "targets"), text
     takes: list[tuple[Keys, Any, str]] = []
     if lora.get("load_in_4bit") is True:
         takes.append((("lora", "load_in_4bit"), True, "bitsandbytes"))
     if section.get("optim") in options.choices("optim"):
         takes += [(("optim",), section["optim"], package) for package in options.packages(section["optim"])]
+    # An environment that uv has made, as `make setup` does where there is uv, has no pip.
+    installer = "python -m pip" if find_spec("pip") else "uv pip"
     for keys, value, package in takes:
         if not any(distributions(name=package)):
-            yield keys, f": {as_yaml(value)} takes {package}, which is not installed: `uv pip install {package}`."
+            yield keys, f": {as_yaml(value)} takes {package}, which is not installed: `{installer} install {package}`."
 
 
 @cache

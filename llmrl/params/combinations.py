@@ -5,11 +5,12 @@ after minutes of loading, or do something else in silence. docs/memory.md has wh
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from llmrl.errors import InputError
-from llmrl.fields import fields_of
+from llmrl.fields import as_yaml, fields_of, fits, many, meant, refusal
 from llmrl.graph import STAGES
 from llmrl.training import options
 from llmrl.training.settings import TrainSettings
@@ -32,14 +33,14 @@ def wrong(stage: str, chosen: Section, processes: int) -> Found:
     yield from batches(stage, chosen, processes)
     if not of.generates and chosen.get("max_length", 1) is None:
         yield "max_length", ": null bounds no row's memory. Write a number of tokens; longer rows are left out."
-    for name in ("chat_template_path", "eos_token") if chosen.get("loss_on") == "last" else ():
-        if chosen.get(name):  # rows are tokenised here then, by the model's own template
-            yield name, ": does not go with loss_on: last. Put chat_template.jinja into models/raw (docs/models.md)."
     if chosen.get("eval_packing") and not chosen.get("packing"):
         # TRL puts held-out documents one after the other, but tells the model where each begins only where training
         # rows are packed too.
         yield "eval_packing", " without packing lets a held-out document attend to those before it. Set packing too."
     yield from checkpointing(stage, chosen)
+    yield from loading(chosen)
+    yield from schedules(chosen)
+    yield from sampling(stage, chosen)
     if chosen.get("sync_ref_model") and (of.reference or of.generates):
         if chosen.get("lora"):
             yield "sync_ref_model", ": with lora the reference is the model with the adapter off; it follows nothing."
@@ -58,9 +59,90 @@ def wrong(stage: str, chosen: Section, processes: int) -> Found:
         # It puts the model in training mode, in which TRL measures no evaluation; and under bf16 and fp16 the trained
         # weights themselves in half precision, for good.
         yield "use_transformers_continuous_batching", ": TRL 1.16 cannot evaluate with it; leave it out."
-    weights, losses = chosen.get("loss_weights"), chosen.get("loss_type")
-    if of.reference and isinstance(weights, list) and len(weights) != (len(losses) if isinstance(losses, list) else 1):
+    if of.generates and chosen.get("remove_unused_columns"):
+        yield "remove_unused_columns", ": rewards would lose the columns that they judge by; leave it out."
+    if chosen.get("torch_compile") is False:
+        for name in ("torch_compile_backend", "torch_compile_mode"):
+            if chosen.get(name) is not None:
+                yield name, ": it switches torch_compile on, which is false; leave one of them out."
+    if of.reference:
+        yield from losses(chosen)
+
+
+def losses(chosen: Section) -> Found:
+    """What does not go with DPO's losses."""
+    taken = many(chosen.get("loss_type", ["sigmoid"]))
+    if isinstance(weights := chosen.get("loss_weights"), list) and len(weights) != len(taken):
         yield "loss_weights", f": {len(weights)} weights; there must be one for each loss of loss_type."
+    smoothing = chosen.get("label_smoothing", 0.0)
+    if "robust" in taken and fits(smoothing, (int, float)) and smoothing >= 0.5:
+        yield "label_smoothing", f": {smoothing:g} is not less than 0.5: the loss robust divides by 1 minus twice this."
+    if "exo_pair" in taken and not smoothing:
+        yield "loss_type", ": exo_pair needs a label_smoothing greater than 0; its paper has 0.001."
+    others = [one for one in taken if one not in (among := options.comparable())]
+    if chosen.get("f_divergence_type", "reverse_kl") != "reverse_kl" and others:
+        yield "f_divergence_type", f": does not go with the loss {others[0]}, but with {', '.join(among)}."
+    if chosen.get("use_weighting") and (sorting := [one for one in taken if str(one).startswith("aot")]):
+        yield "use_weighting", f": does not go with the loss {sorting[0]}, which sorts the rows of a batch."
+
+
+def loading(chosen: Section) -> Found:
+    """What says how processes load rows, of which there are none by default, and what optimizers lack."""
+    if not chosen.get("dataloader_num_workers"):
+        for name in ("prefetch_factor", "persistent_workers", "multiprocessing_context"):
+            if chosen.get(f"dataloader_{name}"):
+                yield f"dataloader_{name}", " needs dataloader_num_workers: 1 or more."
+    arguments, optimizer = chosen.get("optim_args"), str(chosen.get("optim"))
+    if isinstance(arguments, str) and any(part.count("=") != 1 for part in arguments.split(",") if arguments):
+        yield "optim_args", f": {as_yaml(arguments)} is no list of arguments, as in rank=64,scale=0.1."
+    if re.search("galore|apollo", optimizer) and not chosen.get("optim_target_modules"):
+        yield "optim", f": {optimizer} needs optim_target_modules, the modules that it trains in its way."
+
+
+def schedules(chosen: Section) -> Found:
+    """What the schedule of the learning rate does not take, or lacks."""
+    kind, given = chosen.get("lr_scheduler_type", "linear"), chosen.get("lr_scheduler_kwargs")
+    if kind not in options.choices("lr_scheduler_type"):
+        return
+    warmup, steps = chosen.get("warmup_steps", 0), chosen.get("max_steps", -1)
+    if fits(warmup, (int, float)) and fits(steps, (int,)) and 1 <= steps < warmup:
+        yield "warmup_steps", f": {warmup:g} steps of warm-up are more than the {steps} of max_steps."
+    if kind in ("reduce_lr_on_plateau", "greedy") and chosen.get("eval_strategy", "no") == "no":
+        yield "lr_scheduler_type", f": {kind} goes by evaluations; it needs an eval_strategy: steps or epoch."
+    least = [name for name in ("min_lr", "min_lr_rate") if isinstance(given, dict) and given.get(name) is not None]
+    if "min_lr" in kind and len(least) != 1:
+        yield "lr_scheduler_type", f": {kind} needs either min_lr or min_lr_rate in lr_scheduler_kwargs."
+    if (taken := options.schedule_arguments(kind)) is None:
+        return
+    given, (may, must) = given if isinstance(given, dict) else {}, taken
+    for name in given:
+        if name not in may:
+            some = f"which takes {', '.join(may)}" if may else "which takes none"
+            yield "lr_scheduler_kwargs", f": {name} is no argument of {kind}, {some}.{meant(name, may)}"
+    for name in must:
+        if name not in given:
+            yield "lr_scheduler_type", f": {kind} needs {name} in lr_scheduler_kwargs."
+
+
+def sampling(stage: str, chosen: Section) -> Found:
+    """What completions cannot be sampled with, which TRL would find at the first of them, or never."""
+    given, known = chosen.get("generation_kwargs"), options.of_stage(stage)
+    for name, value in given.items() if isinstance(given, dict) else ():
+        if name in chosen:
+            yield "generation_kwargs", f": its {name} wins over {stage}.{name}; leave one of them out."
+        elif name in known and (reason := refusal(value, known[name])):
+            yield "generation_kwargs", f": {name}: {reason}"
+        elif name in options.FLOATS and isinstance(value, int) and value != 1:
+            yield "generation_kwargs", f": {name}: {value} is whole, which transformers refuses; write {value}.0."
+        elif not chosen.get("use_vllm") and name not in (names := options.sampling_arguments()):
+            yield "generation_kwargs", f": {name} is no argument of transformers' GenerationConfig.{meant(name, names)}"
+    for least, most, usual in (
+        ("vllm_importance_sampling_clip_min", "vllm_importance_sampling_clip_max", (None, 3.0)),
+        ("entropy_coef_min", "entropy_coef_max", (0.0, 1.0)),
+    ):
+        low, high = chosen.get(least, usual[0]), chosen.get(most, usual[1])
+        if fits(low, (int, float)) and fits(high, (int, float)) and (low > high or (low == high and "clip" in least)):
+            yield least, f": {low:g} leaves nothing up to {most}, {high:g}."
 
 
 def batches(stage: str, chosen: Section, processes: int) -> Found:
@@ -138,3 +220,53 @@ def check_model_and_device(settings: Settings, config: dict[str, Any], known: bo
             f"params.yaml: grpo.top_p: {top_p:g} with full_determinism: CUDA adds up probabilities in no fixed order. "
             "Write 1.0, which leaves none out, or use min_p or top_k."
         )
+
+
+def check_architecture(settings: Settings) -> None:
+    """Raise InputError where the model has no routers, or adapters are asked for modules that it does not have, that
+    can have none, or whose weights are its head's as well. It is built for that, but without its weights.
+    """
+    lora, router = settings.own.lora, settings.trl.get("router_aux_loss_coef")
+    adapted = lora is not None and lora.targets != "all-linear"
+    if not adapted and not router:
+        return
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(settings.own.init, local_files_only=True, trust_remote_code=False)
+    if router and not hasattr(config.get_text_config(), "output_router_logits"):
+        raise InputError(
+            f"params.yaml: {settings.stage}.router_aux_loss_coef: {settings.own.init} has no mixture of experts."
+        )
+    if not adapted:
+        return
+    import peft
+    import torch
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    named, answers = f"params.yaml: {settings.stage}.lora.targets (or train's)", STAGES[settings.stage].answers
+    kind = transformers.AutoModelForCausalLM if answers else transformers.AutoModelForSequenceClassification
+    with torch.device("meta"):
+        model = kind.from_config(config)
+    modules, nn = dict(model.named_modules()), torch.nn
+    takes = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, transformers.pytorch_utils.Conv1D)
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    trained = None if answers else ["classifier", "score"]  # whole, by peft, and so with no adapter
+    for target in many(lora.targets):
+        asked = peft.LoraConfig(
+            target_modules=target if isinstance(lora.targets, str) else [target], modules_to_save=trained
+        )
+        reached = {name: module for name, module in modules.items() if check_target_module_exists(asked, name)}
+        if not reached:
+            parts = [name for name, one in modules.items() if isinstance(one, takes) and one is not head]
+            known = dict.fromkeys(name.rpartition(".")[2] for name in parts)
+            raise InputError(f"{named}: {as_yaml(target)} is none of {', '.join(known)}.{meant(target, known)}")
+        for name, module in reached.items():
+            if module is head:
+                raise InputError(f"{named}: TRL's losses pass by an adapter of {name}; leave it out.")
+            if not isinstance(module, takes):
+                raise InputError(f"{named}: {name} is a {type(module).__name__}, which can have no adapter.")
+            if module is embeddings and head is not None and head.weight is module.weight:
+                raise InputError(
+                    f"{named}: {name} has the weights of the head, too (tie_word_embeddings): its adapter would be "
+                    "trained as one of them, and merged into both. Leave it out."
+                )

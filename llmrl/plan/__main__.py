@@ -9,58 +9,28 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
+from rich.table import Column, Table
+from rich.text import Text
 
 from llmrl import devices, params
 from llmrl.base.settings import FOLDERS
 from llmrl.data.settings import DATA_SETS, Data
-from llmrl.errors import InputError, reported
+from llmrl.errors import reported
 from llmrl.graph import STAGES
-from llmrl.plan import costs, fit, memory
+from llmrl.params import Experiment
+from llmrl.plan import costs, fit, memory, workspace
+from llmrl.plan.costs import Time
 from llmrl.plan.memory import Planned
 from llmrl.plan.shape import Shape, numbers
+from llmrl.plan.workspace import Reasons
 from llmrl.training import hardware
 from llmrl.training.settings import Settings
 
-BASE = "models/dvc.yaml:base"
-
-
-def reasons() -> dict[str, list[str]]:
-    """Which of its stages DVC would run, and why. Raises InputError where DVC refuses."""
-    import networkx  # DVC's graph is one of its
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    found: dict[str, list[str]] = {}
-    try:
-        with Repo() as repo:
-            changes, graph = repo.status(), repo.index.graph
-            for stage in graph:
-                above = {one.addressing for one in networkx.descendants(graph, stage)} & changes.keys()
-                own = [words(entry) for entry in changes.get(stage.addressing, ())]
-                if own or above:
-                    found[stage.addressing] = own or [f"follows {', '.join(sorted(above))}"]
-    except DvcException as error:
-        raise InputError(f"dvc status: {error}") from None
-    return found
-
-
-def words(entry: Any) -> str:
-    """DVC's nested changes on one line: what happened, and to what."""
-    if isinstance(entry, str):
-        return entry
-    ((kind, changed),) = entry.items()
-    grouped: dict[str, list[str]] = {}
-    for name, how in changed.items():
-        each = {f"{name} {key}": one for key, one in how.items()} if isinstance(how, dict) else {name: how}
-        for what, happened in each.items():
-            grouped.setdefault(happened, []).append(what)
-    return f"{kind}: " + "; ".join(f"{happened} {', '.join(names)}" for happened, names in grouped.items())
+UNKNOWN = "?"
 
 
 def on_machine(device: devices.Machine, settings: Settings, shape: Shape) -> Planned:
@@ -71,80 +41,139 @@ def on_machine(device: devices.Machine, settings: Settings, shape: Shape) -> Pla
     return Planned(shape, settings, precision, device.kind, answers, liger)
 
 
-def column(settings: Settings, data: Data, runs: bool, planned: Planned | None, limit: int | None) -> dict[str, str]:
-    """What there is to do for a stage and, of a model whose sizes are known, what it takes."""
+def number_of(number: int | None, bound: bool) -> str:
+    """A number of rows or steps, or the most there can be.
+
+    >>> number_of(16000, bound=True), number_of(64, bound=False), number_of(None, bound=True)
+    ('≤ 16,000', '64', '?')
+    """
+    return UNKNOWN if number is None else f"{'≤ ' if bound else ''}{number:,}"
+
+
+def asked(settings: Settings, data: Data, runs: bool, unprepared: list[str]) -> dict[str, str]:
+    """What there is to do for a stage, by its settings and the rows that there are, or of `unprepared` sets may be."""
     stage = STAGES[settings.stage]
-    count, number = costs.rows(stage.data, data), costs.steps(settings, data)
-    found = {"runs": "yes" if runs else "no: up to date"}
-    found |= {"rows": f"{count:,}" if count else "all", "steps": f"{number:,}" if number else "?"}
+    rows, number = getattr(data, stage.data), costs.steps(settings, data)
+    held_out = min((count for count in (rows.eval_rows, settings.own.eval_rows) if count), default=None)
+    found = {
+        "runs": "yes" if runs else "up to date",
+        "rows": number_of(rows.rows, stage.data in unprepared),
+        "held out": number_of(held_out, stage.data in unprepared),
+        "steps": number_of(number, settings.option("max_steps") <= 0),
+    }
     if number:
         tokens = number * settings.own.batch * stage.sides * memory.length(settings)
         found["tokens at most"] = f"{tokens / 1e6:,.1f} M"
-    if planned:
-        (moment, held), said = memory.fullest(planned), costs.said(planned, data)
-        found["parameters"] = f"{planned.parameters / 1e6:,.2f} M"
-        if planned.lora:
-            found["of which trained"] = f"{numbers(planned.trained) / 1e6:,.2f} M"
-        found |= {"memory expected": fit.size(memory.total(held)), "most of it": moment}
-        if limit is not None:
-            found["fits"] = "yes" if memory.total(held) <= limit else "no"
-        found["disk"] = said["disk"]
-        if "time" in said:
-            found["time"], found["time is"] = said["time"].split(", ", 1)
     return found
 
 
-def add_rows(table: Table, columns: list[dict[str, str]]) -> None:
+def taken(planned: Planned, limit: int | None, time: Time | None) -> dict[str, str]:
+    """What a stage of a model whose sizes are known takes."""
+    moment, held = memory.fullest(planned)
+    found = {"parameters": f"{planned.parameters / 1e6:,.2f} M"}
+    if planned.lora:
+        found["of which trained"] = f"{numbers(planned.trained) / 1e6:,.2f} M"
+    found |= {"memory expected": fit.size(memory.total(held)), "most of it": moment}
+    if limit is not None:
+        found["fits"] = "yes" if memory.total(held) <= limit else "no"
+    found["disk"] = fit.size(memory.total(costs.disk(planned)))
+    bound = "≤ " if planned.settings.option("max_steps") <= 0 else ""
+    found["time"] = f"{bound}{costs.span(time.seconds)}" if time else UNKNOWN
+    return found | {"time is": time.how if time else ""}
+
+
+def add_rows(table: Table, columns: list[dict[str, str]], indent: int = 0) -> None:
     """Add a row for each name that a column has."""
     for name in dict.fromkeys(name for column in columns for name in column):
-        table.add_row(name, *(column.get(name, "") for column in columns))
+        table.add_row(Padding(name, (0, 0, 0, indent)), *(column.get(name, "") for column in columns))
 
 
-def in_parts(stages: list[Planned]) -> Table:
+def in_parts(stages: dict[str, Planned]) -> Table:
     """What takes the memory at the moment at which most is held, what is held at each moment, and the disk."""
-    table = Table("", *STAGES, box=box.SIMPLE_HEAD)
+    table = Table("", *stages, box=box.SIMPLE_HEAD)
     for title, columns in {
-        "memory at the peak": [memory.fullest(one)[1] for one in stages],
-        "memory while": [{name: memory.total(held) for name, held in memory.moments(one).items()} for one in stages],
-        "disk": [costs.disk(one) for one in stages],
+        "memory at the peak": [memory.fullest(one)[1] for one in stages.values()],
+        "memory while": [
+            {name: memory.total(held) for name, held in memory.moments(one).items()} for one in stages.values()
+        ],
+        "disk": [costs.disk(one) for one in stages.values()],
     }.items():
         table.add_section()
         table.add_row(f"[bold]{title}")
-        add_rows(table, [{f"  {name}": fit.size(taken) for name, taken in one.items() if taken} for one in columns])
+        add_rows(table, [{name: fit.size(taken) for name, taken in one.items() if taken} for one in columns], indent=2)
     return table
+
+
+def shape_of(folder: str, experiment: Experiment, why: Reasons) -> tuple[Shape | None, str]:
+    """The shape of the model in a folder that stages start from, where it is known; and by what it is, or why not."""
+    source = experiment.model.source if folder == "models/base" else folder
+    if (file := workspace.config_file(folder, experiment.model, why)) is None:
+        missing = f"{FOLDERS.get(source, source)} has no config.json yet"
+        if folder == "models/base" and source not in FOLDERS:
+            missing = f"{source} is not here yet: `dvc repro models/dvc.yaml` fetches it"
+        return None, f"{missing}; its size, memory and time follow"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    shape, said = Shape.of(config), f"{source}, by {file}"
+    if shape is None:
+        said += f"; its architecture, {config.get('model_type')}, is none whose memory is known here"
+    return shape, said
+
+
+def notes(lines: list[tuple[str, str]]) -> Table:
+    """Lines that begin with what they are about, and go on beside it."""
+    table = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2, 0, 0))
+    for about, text in lines:
+        table.add_row(about, Text(text))
+    return table
+
+
+def legend(columns: list[dict[str, str]], unprepared: list[str], times: dict[str, Time]) -> list[tuple[str, str]]:
+    """What the signs in the columns mean, and by what the times are known."""
+    found = []
+    if unprepared:
+        sets = ", ".join(f"data/{name}" for name in unprepared)
+        asks = f"at most, as params.yaml asks of {sets}, which `dvc repro data/dvc.yaml` is yet to prepare"
+        found += [("≤", asks), (UNKNOWN, "not known before that")]
+    if any(column["steps"].startswith("≤") for column in columns):
+        found.append(("≤ steps", "epochs are of rows that are not too long, which a stage finds when it starts"))
+    for how, by in dict.fromkeys((time.how, time.by) for time in times.values()):
+        names = [name for name, time in times.items() if (time.how, time.by) == (how, by)]
+        found.append((how, f"{', '.join(names)}: {by}"))
+    return found
 
 
 def show(all_parts: bool) -> None:
     """Print the plan for this folder and machine. Raises InputError where params.yaml has mistakes, or DVC refuses."""
-    experiment, why, device = params.experiment(), reasons(), devices.machine()
-    source, data, gib = experiment.model.source, experiment.data, experiment.run.memory_gib
-    stale = any("params.yaml model" in one for one in why.get(BASE, ()))  # models/base is of another source
-    folders = ([] if stale else ["models/base"]) + ([FOLDERS[source]] if source in FOLDERS else [])
-    file = next((file for folder in folders if (file := Path(folder, "config.json")).exists()), None)
-    config = json.loads(file.read_text()) if file else {}
-    shape = Shape.of(config)
-    stages = {name: on_machine(device, one, shape) for name, one in experiment.stages.items()} if shape else {}
+    experiment, why, device = params.experiment(), workspace.reasons(), devices.machine()
+    unprepared = [name for name in DATA_SETS if workspace.PREPARE[name] in why]
+    data = costs.prepared(experiment.data, but=unprepared)
+    origins = {name: workspace.starts_from(name, experiment.stages) for name in STAGES}
+    models = {folder: shape_of(folder, experiment, why) for folder in origins.values()}
+    shapes = {name: shape for name, folder in origins.items() if (shape := models[folder][0])}
+    stages = {name: on_machine(device, experiment.stages[name], shape) for name, shape in shapes.items()}
+    times = {name: time for name, one in stages.items() if (time := costs.time(one, data, device.name))}
+    gib = experiment.run.memory_gib
     limit, whose = (device.memory, device.name) if gib is None else (int(gib * fit.GIB), "run.memory_gib")
-    columns = [column(one, data, name in why, stages.get(name), limit) for name, one in experiment.stages.items()]
+    columns = [asked(one, data, name in why, unprepared) for name, one in experiment.stages.items()]
+    for name, column in zip(experiment.stages, columns, strict=True):
+        column |= taken(stages[name], limit, times.get(name)) if name in stages else {}
 
-    console, table = Console(highlight=False, soft_wrap=True), Table("", *STAGES, box=box.SIMPLE_HEAD)
-    console.print(f"model   {source}" + (f", by {file}" if file else ""))
+    console, table = Console(highlight=False), Table("", *STAGES, box=box.SIMPLE_HEAD)
     room = f"{fit.size(limit)} by {whose}" if limit is not None else "no limit of memory: run.memory_gib sets one"
-    console.print("; ".join((f"device  {device.name}, {device.precision}", room, *device.unknown)))
-    if not stages:
-        missing = f"{source} is not here yet: `dvc repro models/dvc.yaml` fetches it; its size, memory and time follow"
-        unknown = f"its architecture, {config.get('model_type')}, is none whose memory is known here"
-        console.print(unknown if file else missing)
+    here = "; ".join((f"{device.name}, {device.precision}", room, *device.unknown))
+    console.print(notes([*(("model", said) for _, said in models.values()), ("device", here)]))
     add_rows(table, columns)
     console.print(table)
-    for name in (BASE, *(f"data/dvc.yaml:prepare@{one}" for one in DATA_SETS), *STAGES):
-        if name in why:
-            console.print(f"{name} would run: {'. '.join(why[name])}")
+    if lines := legend(columns, unprepared, times):
+        console.print(notes(lines), "")
+    if why:
+        console.print("What DVC would run, and why:")
+        console.print(notes([(f"  {name}", ". ".join(why[name])) for name in workspace.IN_ORDER if name in why]), "")
     for one in stages.values():
-        if said := fit.shortage(one, limit, whose):
-            console.print(said)
+        if shortage := fit.shortage(one, limit, whose):
+            console.print(shortage, soft_wrap=True)  # its commands are to be copied
     if stages and all_parts:
-        console.print(in_parts([*stages.values()]))
+        console.print(in_parts(stages))
     if stages:
         console.print("Memory is arithmetic (docs/memory.md), with every row as long as it may be.")
 

@@ -76,8 +76,8 @@ def what_made(product: Path) -> Table:
     if not runs and not found:
         raise InputError(
             f"{product}: no run of this clone, and no commit or experiment that it knows, made a product of the hash "
-            f"{digest}. Either a file in it was changed, or it was made elsewhere: `git fetch` and `dvc exp pull` "
-            "bring commits and experiments."
+            f"{digest}. Either a file in it was changed, or it was made elsewhere: `git fetch` and `dvc exp pull "
+            "origin` bring commits and experiments."
         )
     return table
 

@@ -41,14 +41,13 @@ def place(stage: str, made_by: dict[str, Any]) -> Path:
 
 def progress(place: Path) -> str:
     """How the next run will go on from what the last one left, in words."""
-    command = "`dvc repro`" if repository.root() == Path.cwd() else "the same `dvc exp run`"
     for folder in sorted(place.glob("*/"), key=last_change)[-1:]:
         store = Store(place, folder.name)
         if store.trained.exists():
-            return f"{command} goes on with the trained model"
+            return "goes on with the trained model"
         if newest := store.newest():
-            return f"{command} goes on from {newest.name.replace('-', ' ')}"
-    return f"{command} begins this stage anew"
+            return f"goes on from {newest.name.replace('-', ' ')}"
+    return "begins this stage anew"
 
 
 class Store:

@@ -26,7 +26,7 @@ def head() -> str | None:
     return git("rev-parse", "--verify", "-q", "HEAD")
 
 
-def changed() -> list[str]:
+def uncommitted() -> list[str]:
     """The files that are not as they were committed, new ones among them, but for those that DVC writes itself."""
     listed = git(
         "status",
@@ -42,22 +42,22 @@ def changed() -> list[str]:
 
 
 def warning(stage: str, made: str) -> str | None:
-    """What to do, where the model of a stage that was made is not the one committed, and that one is not here: another
-    machine, which gives other last bits, has made it. None where all is well.
+    """What to do, where the model that a stage made is not the committed one, and that one is not here to go back to:
+    another machine has made it, which gives other last bits. None where all is well.
     """
     text = git("show", "HEAD:./dvc.lock")
     outs = (yaml.safe_load(text) or {}).get("stages", {}).get(stage, {}).get("outs", []) if text else []
     committed = next((out["md5"] for out in outs if out["path"] == f"models/{stage}"), made)
     if committed == made:
         return None
-    with repository.opened() as repo:
+    with repository.caches() as repo:
         if Path(repo.cache.local.oid_to_path(committed)).exists():
             return None
         pull = " until `dvc pull` brings it" if repo.config["core"].get("remote") else ""
     said = (
-        f"models/{stage} differs from the commit's, which another machine made: `dvc metrics diff` compares with that "
-        f"one, and `dvc checkout` lacks it{pull}. "
+        f"models/{stage} differs from the commit's, which is not in this clone's cache (another machine made it, or "
+        f"`dvc gc` dropped it): `dvc metrics diff` compares with it, and `dvc checkout` lacks it{pull}. "
     )
-    if changed():  # a commit now would be of another experiment
+    if uncommitted():  # a commit now would be of another experiment
         return said + "docs/experiments.md, On a new machine, has how to get this machine's."
     return said + 'First `git commit -am "Figures of this machine"`, then try things.'

@@ -18,6 +18,7 @@ from types import FrameType
 
 import psutil
 
+from llmrl import started
 from llmrl.errors import InputError
 from llmrl.training import processes
 
@@ -40,7 +41,8 @@ class Stop:
 
     def __init__(self, grace: float) -> None:
         self.grace = grace
-        self.goes_on: Callable[[], str] = lambda: "`dvc repro` begins this stage anew"
+        self.again = started.again()  # asked at once: the DVC may be gone when it is to be said
+        self.goes_on: Callable[[], str] = lambda: "begins this stage anew"
         self.asked: StoppedError | None = None
         self.within_step = False
 
@@ -55,7 +57,7 @@ class Stop:
     def say(self, stopped: StoppedError) -> None:
         """Tell that the run is stopped, and how the next one goes on."""
         if processes.first():
-            print(f"stopped by {stopped}; {self.goes_on()}", file=sys.stderr, flush=True)
+            print(f"stopped by {stopped}; {self.again} {self.goes_on()}", file=sys.stderr, flush=True)
 
     def ask(self) -> None:
         """Have the run stop as if a signal had come, as it has to another of its processes."""
@@ -112,23 +114,9 @@ def heard(grace: float) -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-def started_by_dvc() -> list[psutil.Process]:
-    """This process and those above it that the same DVC command started (a shell, a launcher), topmost last."""
-    chain = [psutil.Process()]
-    with suppress(psutil.Error):  # of a process of somebody else's
-        while (above := chain[-1].parent()) and "DVC_STAGE" in above.environ():
-            chain.append(above)
-    return chain
-
-
-def dvc() -> int | None:
-    """The process of the DVC that started this one, or None."""
-    return parent(started_by_dvc()[-1]) if "DVC_STAGE" in os.environ else None
-
-
 def asked_for() -> bool:
     """Whether a stage is to train whatever there is: it was started by hand, or by a DVC that was told to --force."""
-    pid = dvc()
+    pid = started.dvc()
     with suppress(psutil.Error):
         return pid is None or any(FORCE.fullmatch(word) for word in psutil.Process(pid).cmdline())
     return False
@@ -136,16 +124,9 @@ def asked_for() -> bool:
 
 def follow(stop: Stop) -> None:
     """Send this process SIGTERM when one above it, up to DVC, has ended: it shall not train on as an orphan."""
-    chain = started_by_dvc()
-    parents = [PARENT, *(parent(process) for process in chain[1:])]
-    while None not in parents and parents == [parent(process) for process in chain]:
+    chain = started.by_dvc()
+    parents = [PARENT, *(started.parent(process) for process in chain[1:])]
+    while None not in parents and parents == [started.parent(process) for process in chain]:
         time.sleep(POLL)
     if not stop.asked:
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def parent(process: psutil.Process) -> int | None:
-    """The process that started this one, or whoever has adopted it; None where it has ended itself."""
-    with suppress(psutil.NoSuchProcess):
-        return process.ppid()
-    return None

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from llmrl import devices, repository
+from llmrl import devices, repository, started
 from llmrl.errors import InputError
 from llmrl.session import interruption
 from llmrl.training import processes
@@ -47,7 +47,7 @@ def held(name: str, stage: str | None) -> Iterator[None]:
         "experiment": os.environ.get("DVC_EXP_NAME"),
         "pid": os.getpid(),
         "machine": platform.node(),
-        "dvc": interruption.dvc(),
+        "dvc": started.dvc(),
         "since": datetime.now().isoformat(" ", "minutes"),
     }
     path = repository.root() / ".llmrl" / "locks" / name

@@ -57,11 +57,8 @@ def made_by(settings: Settings, eval_rows: Dataset) -> dict[str, Any]:
         if digest != made and not (path == rows and repository.is_part_of(made, rows)):
             raise InputError(
                 f"{path} is not what dvc.lock recorded when it was made: somebody has changed it. "
-                f"`dvc checkout {path}` brings it back, `dvc repro` makes it anew."
+                f"`dvc checkout --force {path}` brings it back; where DVC has it no more, `dvc repro` makes it anew."
             )
-    # Such as chat_template_path: DVC does not know of these.
-    texts = [value for value in settings.trl.values() if isinstance(value, str) and len(value) < 256]
-    named = [path for path in map(Path, texts) if path.is_file()]
     held_out = hashlib.sha256(json.dumps(eval_rows.to_list()).encode()).hexdigest()
     found = {
         "settings": settings.deciding,
@@ -69,7 +66,6 @@ def made_by(settings: Settings, eval_rows: Dataset) -> dict[str, Any]:
             **{str(path): digests[path] for path in models},
             str(rows / "train.parquet"): repository.digest(rows / "train.parquet"),
             f"{rows / 'eval.parquet'}, {len(eval_rows)} rows": held_out,
-            **{str(path): repository.digest(path) for path in named},
         },
         "code": code(settings),
         "versions": versions(settings.packages),
@@ -147,7 +143,7 @@ def cached(stage: str, made_by: dict[str, Any]) -> dict[str, Path] | None:
 
     Other versions and another device make it no other experiment, as DVC sees it.
     """
-    with repository.opened() as repo:
+    with repository.caches() as repo:
         cache, runs = repo.cache.local, Path(repo.stage_cache.cache_dir)
         out = f"models/{stage}"
         locks = [repository.load(Path("dvc.lock")).get("stages", {}).get(stage, {})]

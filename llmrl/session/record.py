@@ -74,7 +74,7 @@ class Folder:
             "settings": settings.deciding | {"run": asdict(settings.run), "answers": asdict(settings.answers)},
             "versions": provenance.versions(settings.packages),
             "commit": commit.head(),
-            "changed": commit.changed(),
+            "changed": commit.uncommitted(),
             "experiment": experiment,
             "machine": platform.node(),
             "phases": {},

@@ -8,6 +8,7 @@ generations and in its sampler. All of these are attributes of the trainer; a ve
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import torch
 import trl
 from transformers import TrainerCallback
 
+from llmrl import environment
 from llmrl.errors import InputError
 from llmrl.measuring.figures import Seen
 from llmrl.session import checkpoints
@@ -40,6 +42,7 @@ class Checkpoints(TrainerCallback):
     settings: RunSettings
     resumed: Path | None  # the checkpoint the trainer resumes from
     seen: Seen  # of the training, what a continued run must know
+    saving: Callable[[Any], None]  # shows that a checkpoint is about to be written
     saved: tuple[int, float] = (0, 0.0)  # step and time of the last checkpoint
 
     def on_train_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
@@ -71,6 +74,8 @@ class Checkpoints(TrainerCallback):
         if asked:
             self.stop.ask()
         control.should_save = due or asked
+        if control.should_save:
+            self.saving(state)
         control.should_training_stop = control.should_training_stop or asked
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -94,5 +99,5 @@ def require_restorable(trainer: Trainer, sampler: Any) -> None:
     if missing:
         raise InputError(
             f"A run could not be resumed exactly: this version of transformers or TRL has no {', '.join(missing)}. "
-            "`make setup` installs the versions this was tested with."
+            f"{environment.reinstallation()}"
         )

@@ -1,32 +1,43 @@
-"""What the terminal shows of a run: what it is about to do, one progress bar, a closing table of before and after.
+"""What the terminal shows of a run: what it is about to do, a progress bar, a closing table of before and after.
 
 In a log file: a line now and then, no control characters.
 """
 
 from __future__ import annotations
 
+import io
+import re
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
+import datasets
 import torch
 from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 from transformers import TrainerCallback
 from transformers.utils import flatten_dict
+from transformers.utils import logging as transformers_logging
 
-from llmrl.progress import Progress
+from llmrl.progress import Progress, print_line
+from llmrl.training import processes
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
+    from llmrl.session.settings import RunSettings
     from llmrl.training.run import Run
 
 GIB = 2**30
+# How tqdm draws a bar: what is done, how much of it, and of how much.
+BAR = re.compile(r"\r(?:(?P<what>.+?): +)?\d+%\|.*\| (?P<done>\d+)/(?P<whole>\d+) \[")
+datasets.disable_progress_bars()  # but where they are shown in ours
 
 
 def peaks() -> dict[str, float]:
@@ -39,28 +50,85 @@ def peaks() -> dict[str, float]:
     return {name: round(size / GIB, 2) for name, size in taken.items()}
 
 
+def console(settings: RunSettings) -> Console:
+    """The screen, on which of several processes the first shows something, unless it shall not."""
+    return Console(quiet=settings.verbosity == "quiet" or not processes.first(), highlight=False)
+
+
 class Terminal:
     """The screen, and a plain copy of it in a file."""
 
-    def __init__(self, copy: Path, quiet: bool) -> None:
-        self.screen = Console(quiet=quiet, highlight=False)
+    def __init__(self, copy: Path, screen: Console) -> None:
+        self.screen = screen
         self.paper = Console(file=copy.open("w", encoding="utf-8"), width=100, highlight=False, color_system=None)
+        self.shown = Progress("", screen, self.line)  # that of the phase, if there is one
 
     def show(self, what: RenderableType) -> None:
         self.screen.print(what)
         self.paper.print(what)
 
+    def line(self, text: str) -> None:
+        """A line of what goes on: on a screen there is a bar in its place."""
+        for where in [self.paper] + [self.screen] * (not self.screen.is_terminal):
+            print_line(where, text)
+
+    @contextmanager
+    def progress(self, stage: str, phase: str) -> Iterator[Progress]:
+        """A phase of a stage, with what libraries count in it."""
+        with Progress(f"{stage}: {phase}", self.screen, self.line, stays=phase == "training") as self.shown:
+            bars = Bars(sys.stderr, self.shown, stage)
+            datasets.enable_progress_bars()
+            transformers_logging.enable_progress_bar()
+            try:
+                with redirect_stderr(bars):
+                    yield self.shown
+            finally:
+                datasets.disable_progress_bars()
+                transformers_logging.disable_progress_bar()
+
+
+class Bars(io.TextIOBase):
+    """stderr, while a phase lasts: bars that libraries draw there by tqdm, such as datasets' of rows that TRL tokenises
+    and transformers' of weights that are loaded, are shown in the phase's own; all else goes where it did.
+    """
+
+    def __init__(self, stderr: TextIO, shown: Progress, stage: str) -> None:
+        self.stderr, self.shown, self.stage = stderr, shown, stage
+        self.within = False  # a bar, whose lines have no ends
+
+    def write(self, text: str) -> int:
+        if text.startswith("\r"):
+            self.within = True
+            if (bar := BAR.match(text)) and (whole := int(bar["whole"])) > 1:  # one of one says nothing
+                what = bar["what"] and f"{self.stage}: {bar['what'][0].lower()}{bar['what'][1:]}"
+                self.shown.count(int(bar["done"]), whole, doing=what or "")
+        elif not self.within or text.strip("\n\x1b[A"):  # by which bars are left, or come to stand below each other
+            self.within = False
+            self.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self.stderr.flush()
+
+    def fileno(self) -> int:
+        return self.stderr.fileno()
+
 
 class TrainingProgress(TrainerCallback):
-    """One bar with time left, loss and memory; where there is no screen, a line now and then."""
+    """What the bar of a phase shows of a trainer: time left, loss and memory while it trains, batches while it
+    evaluates; in a log file, a line now and then.
+    """
 
     def __init__(self, terminal: Terminal, stage: str) -> None:
         self.terminal, self.stage = terminal, stage
         self.loss = self.signal = ""
+        self.training = False
+        self.evaluated = 0  # batches
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.resumed = state.global_step  # the step it goes on from
-        self.bar = Progress(self.stage, self.terminal.screen)
+        self.began, self.resumed = time.monotonic(), state.global_step  # the step it goes on from
+        self.training = True
+        self.between(state, "")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
         name = "reward" if "reward" in logs else "loss"
@@ -71,19 +139,46 @@ class TrainingProgress(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         step, last = state.global_step, state.max_steps
-        left = (time.monotonic() - self.bar.began) / (step - self.resumed) * (last - step)
+        left = (time.monotonic() - self.began) / (step - self.resumed) * (last - step)
         memory = " ".join(f"{size:g} GiB {name}" for name, size in peaks().items())
         share = self.signal and f"  signal {self.signal}"  # short, as GRPO's line shall fit 80 columns
         words = f"{step}/{last} left {timedelta(seconds=round(left))} {self.loss}{share}  {memory}"
-        self.bar.show(self.stage, step, last, words)
-        if self.bar.due() or step == last:
-            share = self.signal and f"  {self.signal} of groups with signal"
-            line = f"{self.stage} step {step}/{last}  {self.loss}{share}  {left:.0f} s left  {memory}"
-            for where in [self.terminal.paper] + [self.terminal.screen] * (not self.terminal.screen.is_terminal):
-                where.print(line, soft_wrap=True)
+        share = self.signal and f"  {self.signal} of groups with signal"
+        line = f"{self.stage} step {step}/{last}  {self.loss}{share}  {left:.0f} s left  {memory}"
+        self.after_step = (self.stage, step, last, words, line)
+        self.terminal.shown.show(*self.after_step)
+        self.terminal.shown.tell(now=step == last)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step > self.resumed:  # what was between two steps is over
+            self.terminal.shown.show(*self.after_step)
+        else:
+            self.between(state, "")
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **_: Any) -> None:
+        self.evaluated += 1
+        if self.training:
+            self.between(state, f"evaluating {self.evaluated}/{len(eval_dataloader)}")
+        else:
+            self.terminal.shown.count(self.evaluated, len(eval_dataloader), "batches")
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.evaluated = 0
+        if control.should_save:
+            self.saving(state)
+
+    def saving(self, state: Any) -> None:
+        self.between(state, "saving a checkpoint")
+
+    def between(self, state: Any, what: str) -> None:
+        """Show what is being done before a step, or after it."""
+        step, last = state.global_step, state.max_steps
+        line = f"{self.stage} step {step}/{last}  {what}".rstrip()
+        self.terminal.shown.show(self.stage, step, last, f"{step}/{last} {what}", line)
+        self.terminal.shown.tell()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar.stop()
+        self.training = False
 
 
 def named(facts: dict[str, str], title: str | None = None) -> Table:

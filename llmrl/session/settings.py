@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from llmrl.fields import SHARE, Found, above, as_yaml, at_least, many, meant
+from llmrl.fields import SHARE, Found, above, as_yaml, at_least, at_most, many, meant
 
 INTERVAL = re.compile(r"\d+(\.\d+)? ?min")
+DAY = at_most(24 * 60 * 60)
 PACKAGES = {"azure_ml": "azureml", "flyte": "flytekit"}  # trackers whose package has another name
 
 
@@ -21,7 +22,7 @@ class RunSettings:
     verbosity: Annotated[Literal["normal", "quiet"], "of the terminal"] = "normal"
     save_steps: Annotated[int | str, at_least(1), "between two checkpoints: steps, or minutes as in 5 min"] = "5 min"
     save_total_limit: Annotated[int, at_least(1), "checkpoints kept while a stage runs"] = 2
-    grace: Annotated[float, at_least(0), "seconds in which a stage that is told to end may end its step"] = 20.0
+    grace: Annotated[float, at_least(0), DAY, "seconds in which a stage that is told to end may end its step"] = 20.0
     min_signal: Annotated[float, SHARE, "grpo stops where a smaller share of its groups has a signal …"] = 0.1
     patience: Annotated[int, at_least(1), "… in so many steps"] = 50
     memory_gib: Annotated[float | None, above(0), "the most a stage may be expected to take; null: the GPU's"] = None

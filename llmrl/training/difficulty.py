@@ -17,6 +17,7 @@ import trl
 
 from llmrl.answers import generation, judging
 from llmrl.errors import InputError
+from llmrl.training.rows import Counting, unseen
 
 if TYPE_CHECKING:
     from llmrl.training.run import Run
@@ -43,7 +44,7 @@ def choose(run: Run, bounds: list[float], table: list[dict[str, Any]]) -> tuple[
     return run, {"rows": len(rows), "rows_too_easy": easy, "rows_too_hard": hard}
 
 
-def judged(run: Run) -> list[dict[str, Any]]:
+def judged(run: Run, counting: Counting = unseen) -> list[dict[str, Any]]:
     """Answers to each prompt, sampled as GRPO's trainer samples its completions by the same arguments, and the share of
     them that is right.
     """
@@ -53,7 +54,8 @@ def judged(run: Run) -> list[dict[str, Any]]:
     sampling |= {"do_sample": True, "max_new_tokens": args.max_completion_length} | (args.generation_kwargs or {})
     sampling["num_return_sequences"] = own.pass_samples
     prompts, solutions = run.train_rows["prompt"], run.train_rows["solution"]
-    given = (policy, run.tokenizer, prompts, run.settings.answers.batch, args.chat_template_kwargs)
+    counted = counting(len(prompts) * own.pass_samples, "answers")
+    given = (policy, run.tokenizer, prompts, run.settings.answers.batch, counted)
     with generation.answering(policy, run.hardware.answers, own.seed):
         several = generation.generate(*given, **sampling)
     del policy, given

@@ -32,7 +32,8 @@ def train(run: Run, build: Build, attendant: Work, store: Path, checkpoint: Path
     model saved.
     """
     init = run.settings.own.init
-    train_rows, left_out = rows.trained_on(run.settings, run.tokenizer)
+    with attendant.phase("tokenising") as shown:
+        train_rows, left_out = rows.trained_on(run.settings, run.tokenizer, shown.counting)
     run = replace(run, train_rows=train_rows)
     counts = {"rows": len(train_rows)} | left_out.counts
     if STAGES[run.settings.stage].generates and (bounds := run.settings.own.pass_rate):

@@ -75,6 +75,6 @@ def raises(function: Reward, given: dict[str, Any], row: int) -> bool:
 
 
 def shown(given: dict[str, Any], row: int) -> str:
-    """A row in words."""
+    """A row of the batch in words, counted from 1."""
     prompt, completion = (given[name][row][-1]["content"] for name in ("prompts", "completions"))
-    return f"in row {row} (prompt {prompt[:80]!r}, completion {completion[:80]!r})"
+    return f"in row {row + 1} of the batch (prompt {prompt[:80]!r}, completion {completion[:80]!r})"

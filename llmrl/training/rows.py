@@ -26,9 +26,16 @@ if TYPE_CHECKING:
     from llmrl.training.settings import Settings
 
 Made = TypeVar("Made")
+# Of a whole, and what it is of: what is to be told how many more of it are done.
+Counting = Callable[[int, str], Callable[[int], None]]
 BATCH = 1000  # rows that are tokenised together
 # What a template raises, of its own accord or where a row is not what it expects.
 REFUSALS = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+def unseen(*_: object) -> Callable[[int], None]:
+    """Counts for nobody."""
+    return lambda _: None
 
 
 @dataclass(frozen=True)
@@ -56,12 +63,14 @@ class LeftOut:
         return "; ".join(f"{count} {one} (first: {self.first[one]})" for one, count in self.refused.most_common())
 
 
-def trained_on(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, LeftOut]:
+def trained_on(
+    settings: Settings, tokenizer: PreTrainedTokenizerBase, counting: Counting = unseen
+) -> tuple[Dataset, LeftOut]:
     """The rows a stage is trained on, and those left out. Raises InputError where what judges them needs solutions, and
     there is none.
     """
     require_solutions(settings)
-    return short_enough(settings, tokenizer, "train")
+    return short_enough(settings, tokenizer, "train", counting)
 
 
 def require_solutions(settings: Settings) -> None:
@@ -80,12 +89,14 @@ def require_solutions(settings: Settings) -> None:
         )
 
 
-def evaluated_on(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, LeftOut]:
+def evaluated_on(
+    settings: Settings, tokenizer: PreTrainedTokenizerBase, counting: Counting = unseen
+) -> tuple[Dataset, LeftOut]:
     """The held-out rows of TRL's evaluations, in whole batches, and those left out.
 
     TRL takes the mean over batches, so a smaller last one would weigh too much. Of fewer rows than a batch, all.
     """
-    rows, left_out = short_enough(settings, tokenizer, "eval")
+    rows, left_out = short_enough(settings, tokenizer, "eval", counting)
     generations = 1
     if STAGES[settings.stage].generates:
         generations = settings.option("num_generations_eval") or settings.option("num_generations")
@@ -94,7 +105,9 @@ def evaluated_on(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> tupl
     return rows.select(range(count - count % batch or count)), left_out
 
 
-def short_enough(settings: Settings, tokenizer: PreTrainedTokenizerBase, side: str) -> tuple[Dataset, LeftOut]:
+def short_enough(
+    settings: Settings, tokenizer: PreTrainedTokenizerBase, side: str, counting: Counting = unseen
+) -> tuple[Dataset, LeftOut]:
     """The rows of a side of the split, but those longer than the limit, as a cut conversation teaches not to end, and
     those that are refused; and these counted. Of SFT as tokens, where its loss does not cover all answers or turns have
     further fields: TRL cannot tell one answer from another.
@@ -107,10 +120,9 @@ def short_enough(settings: Settings, tokenizer: PreTrainedTokenizerBase, side: s
     rows = read(path)
     last = settings.stage == "sft" and own.loss_on == "last"
     if last or (settings.stage == "sft" and has_more(rows)):
-        require_own_template(settings)
-        rows, sizes = tokenised(rows, tokenizer, last)
+        rows, sizes = tokenised(rows, tokenizer, last, counting)
     else:
-        sizes = sizes_of(rows, tokenizer, counted=limit is not None)
+        sizes = sizes_of(rows, tokenizer, limit is not None, counting)
     reasons = {row: size for row, size in enumerate(sizes) if isinstance(size, str)}
     first = {reason: f"{path}, row {row + 1}" for row, reason in reversed(reasons.items())}
     kept = [row for row, tokens in enumerate(sizes) if row not in reasons and (limit is None or tokens <= limit)]
@@ -128,16 +140,6 @@ def short_enough(settings: Settings, tokenizer: PreTrainedTokenizerBase, side: s
             "Leave such rows out of the data, or change chat_template.jinja in the model's folder."
         )
     return rows if len(kept) == len(rows) else rows.select(kept), left_out
-
-
-def require_own_template(settings: Settings) -> None:
-    """Raise InputError where TRL is told to tokenise in another way than the model's own."""
-    for name in ("chat_template_path", "eos_token"):
-        if settings.trl.get(name):
-            raise InputError(
-                f"params.yaml: sft.{name} does not go with sft.loss_on: last, nor with data that has tool calls, "
-                "reasoning or turns that are not trained on: put chat_template.jinja into models/raw (docs/models.md)."
-            )
 
 
 def read(path: Path) -> Dataset:
@@ -200,14 +202,16 @@ def sides_of(rows: dict[str, list[Any]]) -> tuple[bool, list[list[Any]]]:
     return not ends, sides or [starts]
 
 
-def sizes_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase, counted: bool) -> list[Any]:
+def sizes_of(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, counted: bool, counting: Counting = unseen
+) -> list[Any]:
     """The length of each row, or why it is refused. Rows without further fields are tokenised together, which is
     faster, unless one is refused.
     """
     from llmrl.training import turns
 
     found: list[Any] = []
-    alone = has_more(rows)
+    alone, count = has_more(rows), counting(len(rows), "rows")
     for batch in rows.iter(BATCH):
         # Next to no row has what a template may leave out: those batches that have go a row at a time.
         alone_now = alone or any(turns.may_lose_text(one) for side in sides_of(batch)[1] for one in side)
@@ -215,6 +219,7 @@ def sizes_of(rows: Dataset, tokenizer: PreTrainedTokenizerBase, counted: bool) -
         if not isinstance(sizes, list):
             sizes = [or_reason(partial(length_of, row, tokenizer, counted)) for row in each(batch)]
         found += sizes
+        count(len(sizes))
     return found
 
 
@@ -235,20 +240,23 @@ def length_of(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, counted: 
     return lengths(one, tokenizer, tools, counted)[0]
 
 
-def tokenised(rows: Dataset, tokenizer: PreTrainedTokenizerBase, last: bool) -> tuple[Dataset, list[Any]]:
+def tokenised(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, last: bool, counting: Counting = unseen
+) -> tuple[Dataset, list[Any]]:
     """SFT's rows as input_ids and labels, of a refused row null; and the length of each, or why it is refused."""
     from datasets import Dataset
 
     from llmrl.training import turns
 
     sizes: list[Any] = []
-    tables = []
+    tables, count = [], counting(len(rows), "rows")
     for batch in rows.iter(BATCH):
         found = [or_reason(partial(turns.labelled, row, tokenizer, last)) for row in each(batch)]
         sizes += [one if isinstance(one, str) else len(one[0]) for one in found]
         columns = zip(*((None, None) if isinstance(one, str) else one for one in found), strict=True)
         arrays = [pa.array(column, pa.list_(pa.int64())) for column in columns]
         tables.append(pa.table(dict(zip(("input_ids", "labels"), arrays, strict=True))))
+        count(len(found))
     return Dataset(pa.concat_tables(tables)), sizes
 
 

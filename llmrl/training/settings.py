@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from llmrl.fields import Bound, above, at_least, fields_of, from_section
+from llmrl.fields import BELOW_ONE, SEED, above, at_least, at_most, fields_of, from_section
 from llmrl.graph import STAGES
 from llmrl.training import options
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Section = dict[str, Any]  # of params.yaml, checked
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-DROPOUT = Bound(lambda value: 0 <= value < 1, "at least 0 and less than 1", "is not at least 0 and less than 1")
+THREADS = at_most(4096)  # torch takes more, and ends where the machine cannot start them
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Lora:
 
     rank: Annotated[int, at_least(1), "of the adapters' matrices"]
     alpha: Annotated[int, above(0), "over rank, it scales them"]
-    dropout: Annotated[float, DROPOUT, "of what goes into them"] = 0.0
+    dropout: Annotated[float, BELOW_ONE, "of what goes into them"] = 0.0
     targets: Annotated[list[str] | str, "the modules that get one; all-linear: all but the head"] = "all-linear"
     merge: Annotated[Literal["float32", "bfloat16", "float16"], "in which the sum of weights and adapters is saved"] = (
         "float32"
@@ -43,13 +43,15 @@ class Lora:
 class TrainSettings:
     """What all four stages share; a stage's section overrides all but `lr`."""
 
-    seed: Annotated[int, at_least(0), "of everything that is drawn"]
+    seed: Annotated[int, at_least(0), SEED, "of everything that is drawn"]
     batch: Annotated[int, at_least(1), "sequences an optimizer step; of grpo completions"]
     micro_batch: Annotated[int, at_least(1), "sequences a device holds at once; accumulation follows"]
     lr: Annotated[float, above(0), "the one dial: a stage trains at lr times its lr_scale"]
     precision: Annotated[Precision, "of the arithmetic (autocast); auto: bf16 or fp16 on CUDA, else fp32"] = "auto"
     kernels: Annotated[Literal["auto", "torch", "liger"], "of the layers; auto: Liger's on CUDA"] = "auto"
-    threads: Annotated[int | None, at_least(1), "of torch on a CPU, which decide the last bits; null: its own"] = None
+    threads: Annotated[
+        int | None, at_least(1), THREADS, "of torch on a CPU, which decide the last bits; null: its own"
+    ] = None
     # Each tested with packed documents. FlashAttention's own packages were never run; on CUDA sdpa is torch's own.
     attn_implementation: Annotated[
         Literal["eager", "sdpa", "flex_attention"] | None, "of attention; null: the model's own"
@@ -123,6 +125,7 @@ class Settings:
         given, known = train | section, fields_of(OWN[stage])
         own: Any = from_section(OWN[stage], {name: value for name, value in given.items() if name in known})
         trl = {name: value for name, value in given.items() if name not in known}
+        trl |= {name: float(trl[name]) for name in options.FLOATS if name in trl}
         if answers.precision == "auto":
             answers = replace(answers, precision=train.get("precision", TrainSettings.precision))
         defaults = {name: one.default for name, one in options.of_stage(stage).items()} | options.OURS

@@ -33,8 +33,9 @@ CONVERSATION = [
     {"role": "user", "content": "And 3 + 3?"},
     {"role": "assistant", "content": "6"},
 ]
-ENDS = {"qwen2": "<|im_end|>", "llama": "<|im_end|>", "gemma": "<end_of_turn>"}
-PADS = {"qwen2": "<|endoftext|>", "llama": "<|endoftext|>", "gemma": "<pad>"}
+ENDS = {"qwen2": "<|im_end|>", "llama": "<|im_end|>", **dict.fromkeys(("gemma", "gemma3"), "<end_of_turn>")}
+OTHER_ENDS = {"qwen2": "<|endoftext|>", "llama": "<|endoftext|>", **dict.fromkeys(("gemma", "gemma3"), "<eos>")}
+PADS = {"qwen2": "<|endoftext|>", "llama": "<|endoftext|>", **dict.fromkeys(("gemma", "gemma3"), "<pad>")}
 
 # --- models/base -----------------------------------------------------------------------------------------------------
 
@@ -62,13 +63,16 @@ def made(source: Path) -> Path:
 
 
 def test_tokens(architecture: str, made: Path) -> None:
-    """A turn ends with the template's own token and rows are padded with another; all three files say so."""
+    """A turn ends with the template's own token and rows are padded with another; all three files say so. `generate`
+    stops at what ended a text before, too.
+    """
     tokenizer = transformers.AutoTokenizer.from_pretrained(made)
+    config, generation = (json.loads((made / f"{name}.json").read_text()) for name in ("config", "generation_config"))
+    ends = set(tokenizer.convert_tokens_to_ids([ENDS[architecture], OTHER_ENDS[architecture]]))
 
     assert (ENDS[architecture], PADS[architecture]) == (tokenizer.eos_token, tokenizer.pad_token)
-    for file in ("config.json", "generation_config.json"):
-        found = json.loads((made / file).read_text())
-        assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (found["eos_token_id"], found["pad_token_id"])
+    assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (config["eos_token_id"], config["pad_token_id"])
+    assert (ends, tokenizer.pad_token_id) == ({*generation["eos_token_id"]}, generation["pad_token_id"])
 
 
 def test_no_token_is_new(source: Path, made: Path) -> None:

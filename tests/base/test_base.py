@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import transformers
+from library_logs import logged_by_transformers
 
 from llmrl.base import build
 from llmrl.errors import InputError
+from llmrl.models.loading import load_policy
+from llmrl.models.saving import save
 
 TINY = Path(__file__).parents[2] / "models/tiny"
 
@@ -50,13 +55,14 @@ def test_base_of_base_is_the_same(made: Path, tmp_path: Path) -> None:
 
 
 def test_ids_agree(made: Path) -> None:
-    """Config and generation config name the tokenizer's pad and end-of-turn tokens."""
+    """Config and generation config name the tokenizer's pad and end-of-turn tokens, and the one that begins a text."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(made)
     for name in ("config.json", "generation_config.json"):
         found = json.loads((made / name).read_text())
 
         assert tokenizer.pad_token_id == found["pad_token_id"]
         assert tokenizer.eos_token_id == found["eos_token_id"]
+        assert tokenizer.bos_token_id == found.get("bos_token_id")
 
 
 def test_a_config_that_holds_another(made: Path, tmp_path: Path) -> None:
@@ -70,6 +76,123 @@ def test_a_config_that_holds_another(made: Path, tmp_path: Path) -> None:
     found = json.loads((out / "config.json").read_text())
 
     assert config["eos_token_id"] == found["eos_token_id"] == found["text_config"]["eos_token_id"]
+
+
+# --- the generation config -------------------------------------------------------------------------------------------
+
+SAMPLED = {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8, "repetition_penalty": 1.05, "min_p": 0.02}
+
+
+def generation(folder: Path) -> dict[str, object]:
+    return json.loads((folder / "generation_config.json").read_text())
+
+
+def test_how_a_model_is_sampled_is_kept(source: Path, tmp_path: Path) -> None:
+    """By its makers; and it is said, with the values. A trained model has it too, in the same words."""
+    edit(source / "generation_config.json", **SAMPLED, max_new_tokens=2048)
+    said = build.make_base(str(source), tmp_path)
+
+    assert {**SAMPLED, "max_new_tokens": 2048}.items() <= generation(tmp_path).items()
+    (line,) = [line for line in said.splitlines() if line.startswith("its generation config: ")]
+    assert "do_sample true, max_new_tokens 2048, min_p 0.02, repetition_penalty 1.05, temperature 0.7" in line
+    assert line.endswith(" kept")
+    save(load_policy(str(tmp_path)), str(tmp_path), tmp_path / "sft", {})
+    assert generation(tmp_path) == generation(tmp_path / "sft")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (2, 2),  # <|im_end|>, as the tokenizer has it
+        (0, [2, 0]),  # <|endoftext|>, at which a text ended
+        ([0, 1], [2, 0, 1]),
+        ([0, 2], [0, 2]),
+        ([0, 2, 60, 100_000], [0, 2]),  # a word, and what is no token at all
+        (None, 2),
+        ([], 2),
+    ],
+)
+def test_what_ends_a_text(before: object, after: object, source: Path, tmp_path: Path) -> None:
+    """All tokens that ended a text still do, beside the one that ends a turn; but for words. A change is said."""
+    edit(source / "generation_config.json", eos_token_id=before)
+    said = build.make_base(str(source), tmp_path)
+
+    assert after == generation(tmp_path)["eos_token_id"]
+    assert 2 == json.loads((tmp_path / "config.json").read_text())["eos_token_id"]
+    was = f"eos_token_id {json.dumps(after)} (was {json.dumps(before)})"
+    assert (was in said) == (before != after)
+
+
+def test_without_a_generation_config_the_config_says_what_ends_a_text(source: Path, tmp_path: Path) -> None:
+    """As transformers reads it."""
+    (source / "generation_config.json").unlink()
+    edit(source / "config.json", eos_token_id=[0, 2])
+    build.make_base(str(source), tmp_path)
+
+    assert [0, 2] == generation(tmp_path)["eos_token_id"]
+
+
+def test_what_could_not_be_saved_is_left_out(source: Path, tmp_path: Path) -> None:
+    """A temperature without sampling does nothing, but would end the saving of a trained model in an error."""
+    edit(source / "generation_config.json", temperature=0.9, top_p=0.6, compile_config={"x": 1}, repetition_penalty=1.2)
+    with logged_by_transformers() as logged:
+        said = build.make_base(str(source), tmp_path)
+
+    assert [] == logged
+    assert {"temperature", "top_p", "compile_config"}.isdisjoint(generation(tmp_path))
+    assert "repetition_penalty 1.2 kept" in said
+    assert 'compile_config {"x": 1}, temperature 0.9, top_p 0.6 left out, as they have no effect' in said
+    save(load_policy(str(tmp_path)), str(tmp_path), tmp_path / "sft", {})
+
+
+def test_a_line_less_where_there_is_nothing_to_say(source: Path, tmp_path: Path) -> None:
+    """Of the built-in model nothing is kept that is not usual, and nothing changed."""
+    assert 1 == len(build.make_base(str(source), tmp_path).splitlines())
+
+
+def test_no_generation_config_at_all(source: Path, tmp_path: Path) -> None:
+    """A file that is cut short is named."""
+    (source / "generation_config.json").write_text("{")
+    with pytest.raises(InputError, match=r"source/generation_config\.json is not the JSON it must be"):
+        build.make_base(str(source), tmp_path)
+
+
+def test_spaces_before_punctuation(source: Path, tmp_path: Path) -> None:
+    """An old setting that transformers ignores, with a warning in every process, is set to what is done anyway."""
+    edit(source / "tokenizer_config.json", clean_up_tokenization_spaces=True)
+    with logged_by_transformers() as logged:
+        build.make_base(str(source), tmp_path)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+
+        assert "2 + 2 , is it ?" == tokenizer.decode(tokenizer("2 + 2 , is it ?")["input_ids"])
+    assert [] == logged
+    written = [json.loads((folder / "tokenizer_config.json").read_text()) for folder in (TINY, tmp_path)]
+    assert {**written[0], "clean_up_tokenization_spaces": False} == written[1]
+
+
+# --- what made it ----------------------------------------------------------------------------------------------------
+
+
+def test_what_made_it_lies_beside_it(source: Path, project: Path, python, change) -> None:
+    """The settings, every file that it was made of, the libraries; no more, so that it is the same bytes anywhere. What
+    another pipeline recorded of its model is not taken for this one's.
+    """
+    for name in ("provenance.json", "training.json"):
+        (source / name).write_text('{"settings": {}}')
+    shutil.copytree(source, project / "models/raw", dirs_exist_ok=True)
+    change("model.source", "raw")
+    done = python("-m", "llmrl.base")
+    assert (0, "") == (done.returncode, done.stderr)
+    made = json.loads((project / "models/base/provenance.json").read_text())
+
+    assert {"source": "raw", "revision": None}.items() <= made["settings"]["model"].items()
+    assert {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in TINY.iterdir()} == made["inputs"]
+    assert {name: version(name) for name in ("safetensors", "tokenizers", "transformers", "trl")} == made["versions"]
+    assert {"settings", "inputs", "versions"} == set(made)
+    assert not (project / "models/base/training.json").exists()
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
 
 
 def no_simple_template(source: Path) -> None:

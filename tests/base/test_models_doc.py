@@ -69,7 +69,8 @@ def test_a_token_more(clone: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("said", ERRORS)
 def test_errors_are_the_programs(said: str) -> None:
     """What the page quotes of an error, the program says."""
-    sources = (ROOT / f"llmrl/{name}.py" for name in ("folders", "base/build", "base/templates", "training/rows"))
+    files = ("folders", "base/build", "base/templates", "base/text_model", "training/rows")
+    sources = (ROOT / f"llmrl/{name}.py" for name in files)
     texts = " ".join(re.sub(r'"\s*\n\s*f?"', "", path.read_text()) for path in sources)
     texts = texts.replace("{kind}", "ForCausalLM").replace("{{", "{").replace("}}", "}")
 

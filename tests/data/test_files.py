@@ -127,6 +127,16 @@ def test_each_row_has_its_place(tmp_path, name):
     assert expected == [where for where, _ in rows_of(tmp_path / name, name)]
 
 
+def test_rows_of_tables_count_from_1(tmp_path):
+    """Of Parquet and Arrow, also beyond what is in memory at once."""
+    table = pa.table({"a": range(1001)})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as arrow:
+        arrow.write_table(table)
+    for name in ("a.parquet", "a.arrow"):
+        assert [f"{name}:{row}" for row in range(1, 1002)] == [where for where, _ in rows_of(tmp_path / name, name)]
+
+
 # The file, its content and the rows in it.
 AS_THEY_ARE = {
     "numbers that JSON has not": ("a.jsonl", '{"a": [Infinity, 123456789012345678901234567890]}', [{"a": [math.inf, 123456789012345678901234567890]}]),

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import pty
 import re
 import shutil
-import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import hub_files
@@ -23,6 +18,7 @@ import pytest
 from clone import ROOT, micro_clone
 from forks import Forks
 from no_network import NoNetwork
+from terminals import shown_on_a_terminal
 
 from llmrl import progress
 from llmrl.data import origins, prepare
@@ -587,12 +583,14 @@ def test_a_model_of_the_hub(hub, server, project, change):
     files = tiny | {path: path.encode() for path in others}
     server.repositories["models/some/tiny"] = hub_server.Repository({COMMIT: files}, token=TOKEN)
     assert 0 == hub("llmrl.base").returncode
-    builtin = {path.name: path.read_bytes() for path in (project / "models/base").iterdir()}
+    builtin, hashes = model_and_inputs(project)
     change("model.source", "some/tiny")
     change("model.revision", COMMIT)
     done = hub("llmrl.base", HF_TOKEN=TOKEN)
     assert (0, "") == (done.returncode, done.stderr)
-    assert builtin == {path.name: path.read_bytes() for path in (project / "models/base").iterdir()}
+    assert (builtin, hashes) == model_and_inputs(project)
+    made = json.loads((project / "models/base/provenance.json").read_text())
+    assert {"source": "some/tiny", "revision": COMMIT}.items() <= made["settings"]["model"].items()
     wanted = {path for path in tiny if path.endswith((".json", ".safetensors", ".jinja"))}
     fetched = {path.name for path in hub.home.rglob(f"snapshots/{COMMIT}/*")}
     assert wanted <= fetched <= wanted | {"README.md"}
@@ -601,7 +599,13 @@ def test_a_model_of_the_hub(hub, server, project, change):
     server.repositories["models/some/tiny"] = hub_server.Repository({OLDER: files})
     change("model.revision", OLDER)
     refused(hub("llmrl.base"), "some/tiny@066c50a has no weights as model.safetensors", "pytorch_model.bin")
-    assert builtin == {path.name: path.read_bytes() for path in (project / "models/base").iterdir()}
+    assert (builtin, hashes) == model_and_inputs(project)
+
+
+def model_and_inputs(project):
+    """The bytes of models/base, and the hashes of what it was made of."""
+    files = {path.name: path.read_bytes() for path in (project / "models/base").iterdir()}
+    return files, json.loads(files.pop("provenance.json"))["inputs"]
 
 
 # --- what is shown ---------------------------------------------------------------------------------------------------
@@ -610,24 +614,13 @@ def test_a_model_of_the_hub(hub, server, project, change):
 @pytest.mark.usefixtures("hub")
 def test_a_terminal_shows_a_bar(project, environment):
     """The file that is downloaded and how much of it, on one line that is gone at the end."""
-    ours, its = pty.openpty()
-    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
     command = (sys.executable, "-m", "llmrl.data.prepare", "sft")
-    wide = environment | {"COLUMNS": "160"}  # which counts before the terminal's own width
-    done = subprocess.run(command, cwd=project, env=wide, stdout=its, stderr=its, check=False)
-    os.close(its)
-    shown = b""
-    with contextlib.suppress(OSError):  # its end
-        while some := os.read(ours, 2**16):
-            shown += some
-    os.close(ours)
-    assert 0 == done.returncode
-    said = re.sub(r"\x1b\[[\d;?]*\w", "", shown.decode())
+    said = re.sub(r"\x1b\[[\d;?]*\w", "", shown_on_a_terminal(*command, cwd=project, environment=environment))
     assert re.search(r"data/sft: trl-lib/Capybara data/t\S+\.parquet .* 0\.0 MB of 0\.0 MB", said)
 
 
 def test_a_log_shows_a_line_now_and_then(change, monkeypatch, capsys):
-    """What is read, and what is downloaded, with the time between two lines."""
+    """What is read, compared and written, and what is downloaded, with the time between two lines."""
     change("data.sft.source", "raw")
     change("data.sft.rows", "null")
     Path("data/raw/sft/a.jsonl").write_bytes(lines({"prompt": f"{n}?", "completion": "yes"} for n in range(5500)))
@@ -635,8 +628,14 @@ def test_a_log_shows_a_line_now_and_then(change, monkeypatch, capsys):
     assert outcome("sft") in capsys.readouterr().out
     monkeypatch.setattr(progress, "LINE_EVERY", 0)
     prepare.main("sft")
-    expected = [f"data/sft: raw: {number},000 rows read" for number in range(1, 6)]
-    assert [*expected, outcome("sft").rstrip()] == re.findall("data/sft: .*", capsys.readouterr().out)
+    thousands = [f"{number},000" for number in range(1, 6)]
+    expected = [f"data/sft: raw: {number} rows read" for number in thousands]
+    expected += [f"data/sft: {number} of 5,500 rows compared with held-out prompts" for number in (0, *thousands)]
+    said = re.findall("data/sft: .*", re.sub(r", \d+ s left", "", capsys.readouterr().out))
+    assert expected == said[:11]
+    assert len(said) > 13
+    assert all(re.fullmatch(r"data/sft: [\d,]+ of 5,\d+ rows written", line) for line in said[11:-1])
+    assert outcome("sft").rstrip() == said[-1]
     monkeypatch.setattr(progress, "LINE_EVERY", 60)
     shown = progress.Progress("models/base")
     shown.said -= 59

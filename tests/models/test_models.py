@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from library_logs import logged_by_transformers
 
 from llmrl.base import build
 from llmrl.errors import InputError
 from llmrl.folders import check_kind
-from llmrl.models.loading import load_classifier, load_policy
+from llmrl.models.loading import load_classifier, load_policy, load_tokenizer
 from llmrl.models.saving import save
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +45,15 @@ def test_saved_is_what_was_trained(made: Path, tmp_path: Path) -> None:
     tokens = torch.tensor([[5, 6, 7, 8]])
 
     assert torch.equal(model(tokens).logits, load_policy(str(tmp_path / "saved"))(tokens).logits)
+
+
+def test_no_warning_of_long_rows(made: Path) -> None:
+    """Where there is nothing to be done about it: `max_length` leaves long rows out, and they are counted."""
+    tokenizer = load_tokenizer(str(made))
+
+    with logged_by_transformers() as logged:
+        assert tokenizer.model_max_length < len(tokenizer("2 + 2 " * 200)["input_ids"])
+    assert [] == logged
 
 
 def test_new_head_is_drawn_by_the_seed(made: Path) -> None:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import re
 
 import pytest
+import small
+import transformers
 import trl
+from accelerate.utils import DynamoBackend
 from small import experiment
+from transformers import SchedulerType
+from transformers.debug_utils import DebugOption
+from transformers.generation import RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper
+from transformers.generation.configuration_utils import ALL_CACHE_IMPLEMENTATIONS
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 from transformers.training_args import OptimizerNames
 
-from llmrl import params
+from llmrl import fields, params
 from llmrl.fields import many
 from llmrl.graph import STAGES
-from llmrl.params import PATH, checks
+from llmrl.params import PATH, checks, unused
 from llmrl.training import options
 
 
@@ -94,9 +104,148 @@ def test_names_are_those_of_the_installed_libraries(stage):
         assert set() == {*many(defaults["loss_type"])} - {*options.choices("loss_type", stage)}
 
 
-def test_choices_are_those_of_transformers():
-    """As read from its source."""
+def test_choices_are_those_of_the_libraries():
+    """As read from their sources."""
     assert tuple(name.value for name in OptimizerNames) == options.choices("optim")
+    assert tuple(name.value.lower() for name in DynamoBackend) == options.choices("torch_compile_backend")
+    assert tuple(name.value for name in DebugOption) == options.choices("debug")
+    assert set(INTEGRATION_TO_CALLBACK) == {*options.choices("report_to")}
+    assert set(ALL_CACHE_IMPLEMENTATIONS) == {*options.choices("cache_implementation")}
+    assert ("default", "reduce-overhead", "max-autotune") == options.choices("torch_compile_mode")
+    assert ("all", "non_padding", "no") == options.choices("include_num_input_tokens_seen")
+    assert ("transformers", "vllm") == options.choices("vllm_model_impl")
+    assert ("fork", "spawn", "forkserver") == options.shared()["dataloader_multiprocessing_context"].choices
+    assert {name for name in vars(transformers.GenerationConfig()) if name[0] != "_"} <= {*options.sampling_arguments()}
+
+
+# What TRL's trainers compare a value with: where it is another, so must be what is read and what goes by it.
+COMPARED = {
+    ("sft", "loss_type"): "nll dft",
+    ("dpo", "loss_type"): "sigmoid hinge ipo exo_pair nca_pair robust bco_pair sppo_hard aot aot_unpaired apo_zero "
+    "apo_down discopop sft sigmoid_norm",
+    ("dpo", "f_divergence_type"): "reverse_kl forward_kl js_divergence alpha_divergence",
+    ("grpo", "loss_type"): "grpo dr_grpo dapo bnpo cispo sapo luspo vespo",
+    ("grpo", "importance_sampling_level"): "token sequence",
+    ("grpo", "multi_objective_aggregation"): "sum_then_normalize normalize_then_sum",
+    ("grpo", "scale_rewards"): "group batch none",
+    ("grpo", "vllm_importance_sampling_mode"): "token_truncate token_mask sequence_truncate sequence_mask",
+    ("grpo", "vllm_mode"): "server colocate",
+}
+
+
+def test_choices_are_what_trl_compares_with():
+    """Of every name that is read so, in every stage that has it."""
+    read = {(stage, name) for stage in STAGES for name in options.COMPARED if name in options.of_stage(stage)}
+
+    assert COMPARED.keys() == read
+    for (stage, name), texts in COMPARED.items():
+        assert set(texts.split()) == {*options.choices(name, stage)}
+    assert {"sigmoid", "ipo", "sft"} < {*options.comparable()} < {*options.choices("loss_type", "dpo")}
+
+
+def test_what_settings_belong_to_exists():
+    """The settings without which others have no effect, with such values, are there in every stage that has these."""
+    for (other, values), names in unused.BELONGS.items():
+        having = [known for known in map(options.of_stage, STAGES) if any(name in known for name in names)]
+        assert all(any(name in known for known in having) for name in names)
+        for known in having:
+            listed = list in (known[other].kinds or ())
+            assert not any(fields.refusal([value] if listed else value, known[other]) for value in values)
+
+
+@pytest.mark.parametrize("schedule", SchedulerType)
+def test_arguments_of_schedules(schedule):
+    """What `lr_scheduler_kwargs` may and must hold is what transformers' function takes beside what it is told."""
+    arguments = inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[schedule]).parameters.values()
+    own = [one for one in arguments if one.name not in options.TOLD]
+    may = [one.name for one in own]
+    must = [one.name for one in own if one.default is one.empty]
+
+    assert (None if "kwargs" in may else (may, must)) == options.schedule_arguments(schedule.value)
+
+
+# A setting, and a value at the edge of what the libraries take.
+EDGES = [
+    ("train.seed", "0"),
+    ("train.seed", "4294967295"),
+    ("train.threads", "4096"),
+    ("train.adam_beta2", "0"),
+    ("train.warmup_steps", "0"),
+    ("train.warmup_steps", "10"),
+    ("train.logging_steps", "1.0"),
+    ("train.eval_strategy", "epoch"),  # what belongs to the other way may stay
+    ("train.eval_strategy", '"no"'),
+    ("train.seed", "1\n  weight_decay: 0\n  max_grad_norm: 0\n  adam_epsilon: 1e-30\n  eval_delay: 0"),
+    (
+        "train.seed",
+        "1\n  logging_strategy: epoch\n  include_num_input_tokens_seen: true\n  torch_empty_cache_steps: null",
+    ),
+    ("train.seed", "1\n  optim: sgd\n  optim_args: momentum=0.9, nesterov=true"),
+    ("train.lr_scheduler_type", "constant_with_warmup\n  lr_scheduler_kwargs: null"),
+    ("train.lr_scheduler_type", "cosine\n  lr_scheduler_kwargs: {num_cycles: 0.4}"),
+    ("train.lr_scheduler_type", "cosine_with_min_lr\n  lr_scheduler_kwargs: {min_lr_rate: 0.1}"),
+    ("train.lr_scheduler_type", "warmup_stable_decay\n  lr_scheduler_kwargs: {num_decay_steps: 5}"),
+    (
+        "train.seed",
+        "1\n  dataloader_num_workers: 1\n  dataloader_prefetch_factor: 1\n  dataloader_multiprocessing_context: fork",
+    ),
+    ("sft.max_steps", "-1\n  num_train_epochs: 0.5"),
+    ("sft.eval_steps", "0.25"),
+    ("sft.eval_steps", "1"),
+    ("sft.init", "models/base\n  pad_to_multiple_of: 8\n  neftune_noise_alpha: 0\n  label_smoothing_factor: 0.1"),
+    ("sft.init", "models/base\n  pad_to_multiple_of: auto\n  neftune_noise_alpha: null\n  dataset_num_proc: null"),
+    ("sft.init", "models/base\n  packing: false\n  packing_strategy: bfd_split"),
+    ("reward.init", "models/sft\n  center_rewards_coefficient: 0\n  pad_to_multiple_of: null"),
+    ("dpo.loss_type", "[robust, sft]\n  label_smoothing: 0"),
+    ("dpo.loss_type", "[exo_pair, sft]\n  label_smoothing: 1\n  f_divergence_type: js_divergence"),
+    ("dpo.beta", "1e-9\n  ld_alpha: 0\n  use_weighting: true"),
+    ("dpo.beta", "0.1\n  ld_alpha: 1.0\n  sync_ref_model: true\n  ref_model_mixup_alpha: 1\n  ref_model_sync_steps: 1"),
+    ("dpo.beta", "0.1\n  sync_ref_model: false\n  ref_model_sync_steps: 10"),
+    ("grpo.beta", "0\n  top_p: 1\n  top_k: 0\n  min_p: null\n  epsilon_high: null\n  delta: null\n  num_iterations: 1"),
+    ("grpo.beta", "0.0\n  min_p: 0\n  epsilon: 0\n  epsilon_high: 0\n  delta: 0.1\n  scale_rewards: false"),
+    ("grpo.beta", "0.0\n  min_p: 1\n  epsilon: 2\n  scale_rewards: batch\n  importance_sampling_level: sequence"),
+    ("grpo.beta", "0.0\n  top_entropy_quantile: 0\n  entropy_coef: -1\n  cache_implementation: static"),
+    ("grpo.beta", "0.0\n  loss_type: sapo\n  sapo_temperature_pos: 2\n  remove_unused_columns: false"),
+    ("grpo.beta", "0.0\n  generation_kwargs: {stop_strings: [a], no_repeat_ngram_size: 3, do_sample: true}"),
+    (
+        "grpo.beta",
+        "0.0\n  use_adaptive_entropy: true\n  entropy_coef_min: 1\n  generation_kwargs: {repetition_penalty: 1}",
+    ),
+    ("run.report_to", "[]"),
+    ("run.grace", "86400"),
+    ("grpo.pass_rate", "[0, 1]"),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), EDGES)
+def test_what_the_libraries_take_is_taken(setting, tmp_path, name, text):
+    """At the edges, too; and each config can then be constructed."""
+    setting(name, text)
+    for stage, settings in params.experiment().stages.items():
+        if name.split(".")[0] in (stage, "train", "run"):
+            getattr(trl, STAGES[stage].config)(**small.run(tmp_path, settings, [small.ROWS[stage]]).arguments)
+
+
+def test_epochs_of_train_count_where_a_stage_has_no_steps(setting):
+    """A setting of train need not reach every stage."""
+    setting("train.seed", "1\n  num_train_epochs: 2")
+    setting("sft.max_steps", "-1")
+
+    assert [(2, -1), (2, 75)] == [
+        (settings.option("num_train_epochs"), settings.option("max_steps"))
+        for settings in (params.experiment().stages[stage] for stage in ("sft", "reward"))
+    ]
+
+
+def test_a_whole_number_is_a_float_where_transformers_needs_one(setting):
+    """Its sampling refuses a temperature of 2."""
+    setting("grpo.temperature", "2\n  repetition_penalty: 3")
+    grpo = params.experiment().stages["grpo"].trl
+    temperature, penalty = grpo["temperature"], grpo["repetition_penalty"]
+    TemperatureLogitsWarper(temperature)
+    RepetitionPenaltyLogitsProcessor(penalty)
+
+    assert (2.0, 3.0) == (temperature, penalty)
 
 
 def test_names_decided_elsewhere_exist():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import small
 import trl
+from dvc.utils.hydra import apply_overrides
 
 from bench import inputs
 from llmrl import params
@@ -79,11 +80,27 @@ def printed(stages: dict[str, Settings]) -> list[str]:
 def test_what_comes_from_the_hub_is_pinned(profile: str) -> None:
     """Models and data of the Hub stand at a commit, or the comment says what pins them."""
     text = (ROOT / f"profiles/{profile}.yaml").read_text()
-    revisions = re.findall(r"^ +source: \S+/\S+.*\n +revision: (\S+)(.*)", text, re.MULTILINE)
+    revisions = re.findall(r"^ +source: \S+/\S+.*\n +revision:(?: ([0-9a-f]+))?(.*)", text, re.MULTILINE)
 
     assert 4 == len(revisions)
     for revision, comment in revisions:
-        assert re.fullmatch(r"[0-9a-f]{40}", revision) or (revision == "null" and "make pin" in comment)
+        assert re.fullmatch(r"[0-9a-f]{40}", revision) or (revision == "" and "make pin" in comment)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_dvc_changes_the_lines_of_a_setting_alone(profile: str, tmp_path: Path) -> None:
+    """`dvc exp run -S` writes the whole file anew, and each line as it stands here but for the value that is set."""
+    before = (ROOT / f"profiles/{profile}.yaml").read_text(encoding="utf-8")
+    settings = {"train.seed=7": "seed: 7", "grpo.rewards.accuracy=0.7": "accuracy: 0.7", "run.memory_gib=7": ""}
+    for setting, line in settings.items():
+        (tmp_path / "params.yaml").write_text(before, encoding="utf-8")
+        apply_overrides(tmp_path / "params.yaml", [setting])
+        after = (tmp_path / "params.yaml").read_text(encoding="utf-8")
+        old, new = before.splitlines(), after.splitlines()
+
+        assert len(old) == len(new)
+        (changed,) = (two for one, two in zip(old, new, strict=True) if one != two)
+        assert line in changed
 
 
 @pytest.mark.parametrize("profile", HUB)

@@ -16,6 +16,7 @@ STAGES = ("sft", "reward", "dpo", "grpo")
 
 # From the bottom up: a module imports what stands above it here, and what is in its own package.
 LAYERS = (
+    "llmrl.environment llmrl.started",
     "llmrl.errors llmrl.formats llmrl.fields llmrl.graph llmrl.repository llmrl.devices llmrl.progress llmrl.folders",
     "llmrl.sources llmrl.hub llmrl.toy.arithmetic llmrl.models",
     "llmrl.answers",
@@ -32,6 +33,7 @@ LAYERS = (
 # What decides no byte of a product, and why; test_keys.py looks at every constant in them.
 EXEMPT = {
     "llmrl/__init__.py": "only reads .env",
+    "llmrl/environment.py": "only refuses a Python",
     "llmrl/errors.py": "only stops a run",
     "llmrl/fields.py": "only refuses values, and hands on the others as they stand",
     "llmrl/folders.py": "only refuses a model's folder",
@@ -41,6 +43,7 @@ EXEMPT = {
     "llmrl/params/": "only refuses settings, and hands on the others: they are resolved beside what uses them",
     "llmrl/plan/": "only tells what to expect, and refuses what does not fit",
     "llmrl/session/": "only attends: checkpoints, locks, signals, guards, record, screen",
+    "llmrl/started.py": "only tells who started a run",
     "llmrl/stage.py": "only starts a run",
     "llmrl/work.py": "only attends a run, and hands over",
     "stages/__init__.py": "only keeps libraries off the network",

@@ -269,7 +269,7 @@ def test_a_reward_that_fails_stops_the_stage(unchanged: Clone) -> None:
     unchanged.params(grpo={"rewards": {"mine": 1.0}})
     said = unchanged.run(sys.executable, "-m", "stages.grpo", check=False)
 
-    assert re.search(r"grpo: step 1: the reward mine returned nan, in row 1 of the batch \(prompt '.+', completion '", said)
+    assert re.search(r"grpo: step 1: the reward mine returned nan, in row 1 of the batch \(prompt '.+', compl", said)
     assert "Traceback" not in said
     assert before == (unchanged.folder / "models/grpo/model.safetensors").read_bytes()
 

@@ -139,7 +139,7 @@ def test_the_script_ends_in_time(tmp_path: Path) -> None:
     job.send_signal(signal.SIGTERM)
     said, _ = job.communicate()
     assert job.returncode
-    assert "stopped by SIGINT; `dvc repro` goes on from step" in said
+    assert "stopped by SIGINT; `dvc repro sft` goes on from step" in said
     job = submit()
     said, _ = job.communicate()
     assert 0 == job.returncode, said

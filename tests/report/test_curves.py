@@ -8,20 +8,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
+from unrun import charts, curves, unrun_clone
 
 from llmrl.graph import STAGES
 
 ROOT = Path(__file__).parents[2]
 FETCHED = re.compile(r"""<script|<link|<iframe|@import|url\(\s*["']?\w+:|(?:src|href)\s*=\s*["']?(?:\w+:)?//""", re.I)
-
-
-def charts() -> dict[str, dict[str, Any]]:
-    plots = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["plots"]
-    return {name: chart for plot in plots for name, chart in plot.items()}
 
 
 def run(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -48,24 +42,17 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def project(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with curves of all four stages, other ones in the last commit and now."""
-    folder = tmp_path_factory.mktemp("curves") / "project"
-    shutil.copytree(bare, folder)
-    for scale in (1, 2):
-        for chart in charts().values():
-            for path, name in chart["y"].items():
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                (folder / path).write_text(f"step\t{name}\n0\t{scale}\n5\t{scale * 0.5}\n10\t{scale * 0.25}\n")
-        if scale == 1:
-            run("git", "add", ".", folder=folder)
-            assert run("git", "commit", "-qm", "curves", folder=folder).returncode == 0
-    return folder
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project with curves of all four stages, other ones in the last commit and now, each as DVC recorded them."""
+    clone = unrun_clone(tmp_path_factory.mktemp("curves") / "project")
+    curves(clone, 2)
+    clone.run("dvc", "commit", "-q", "-f")
+    return clone.folder
 
 
 def test_every_curve_of_the_committed_run_is_in_a_chart() -> None:
     """Each curve that the stages write is in a chart of dvc.yaml, and each chart's curves are written."""
-    drawn = {path for chart in charts().values() for path in chart["y"]}
+    drawn = {path for chart in charts(ROOT).values() for path in chart["y"]}
     assert drawn == {str(path.relative_to(ROOT)) for path in (ROOT / "metrics").glob("*/plots/**/*.tsv")}
 
 
@@ -80,7 +67,7 @@ def test_page_has_the_charts_of_every_stage_and_loads_nothing(project: Path, rev
     assert len(sections) == len(STAGES)
     for stage, section in zip(STAGES, sections, strict=True):
         assert f"<h2>{STAGES[stage].title} <code>{stage}</code>" in section
-        assert section.count("<svg") == sum(name.startswith(f"{stage} ") for name in charts())
+        assert section.count("<svg") == sum(name.startswith(f"{stage} ") for name in charts(ROOT))
     assert ("HEAD" in page) == bool(revisions)
     assert "held out" in page
     assert ".tsv" not in page

@@ -62,13 +62,13 @@ def test_another_device_begins_anew(store):
         os.utime(folder, (0, 0))
     other = checkpoints.Store(store.place, "NVIDIA H200, bf16; adamw_torch_fused, layers by liger")
     other.open()
-    assert "`dvc repro` begins this stage anew" == checkpoints.progress(store.place)
+    assert "begins this stage anew" == checkpoints.progress(store.place)
     for step in (10, 20):
         keep(other, step)
         other.limit(1)
 
     assert "step-20" == other.newest().name
-    assert "`dvc repro` goes on from step 20" == checkpoints.progress(store.place)
+    assert "goes on from step 20" == checkpoints.progress(store.place)
     assert "step-500" == store.newest().name
     assert not checkpoints.usable(other.trained)
     assert checkpoints.usable(store.trained)
@@ -87,13 +87,13 @@ def test_a_damaged_one_takes_no_room(store):
     for step in (400, 500):
         (keep(store, step) / "deep/weights").write_text("12345")
     store.open()
-    assert "`dvc repro` begins this stage anew" == checkpoints.progress(store.place)
+    assert "begins this stage anew" == checkpoints.progress(store.place)
     for step in (10, 20):
         keep(store, step)
         store.limit(1)
 
     assert ["step-20"] == [path.name for path in store.steps()]
-    assert "`dvc repro` goes on from step 20" == checkpoints.progress(store.place)
+    assert "goes on from step 20" == checkpoints.progress(store.place)
 
 
 def test_only_the_last_are_kept(store):

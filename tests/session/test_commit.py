@@ -44,13 +44,13 @@ def test_what_changed():
     """Named are edits and new files; not what DVC removes and writes itself, when it runs a stage."""
     Path("metrics/sft.json").unlink()
     Path("dvc.lock").write_text("")
-    assert [] == commit.changed()
+    assert [] == commit.uncommitted()
 
     Path("params.yaml").write_text("{a: 1}\n")
     Path("llmrl").mkdir()
     Path("llmrl/new one.py").write_text("")
     run("git", "mv", "make.py", "made.py")
-    assert ["llmrl/new one.py", "made.py", "make.py", "params.yaml"] == commit.changed()
+    assert ["llmrl/new one.py", "made.py", "make.py", "params.yaml"] == commit.uncommitted()
 
 
 def test_the_committed_model(made):
@@ -70,7 +70,7 @@ def test_another_machine_s_model_was_committed(made):
     lock.write_text(lock.read_text().replace(made, made[-5::-1] + ".dir"))
     run("git", "commit", "-qam", "elsewhere")
     said = commit.warning("sft", made) or ""
-    assert "models/sft differs from the commit's, which another machine made" in said
+    assert "models/sft differs from the commit's, which is not in this clone's cache (another machine made it" in said
     assert said.endswith('First `git commit -am "Figures of this machine"`, then try things.')
     assert "dvc pull" not in said
 
@@ -82,4 +82,4 @@ def test_another_machine_s_model_was_committed(made):
 def test_without_git(tmp_path, monkeypatch):
     """No commit, no changes, no warning."""
     monkeypatch.chdir(tmp_path)
-    assert (None, [], None) == (commit.head(), commit.changed(), commit.warning("sft", "1.dir"))
+    assert (None, [], None) == (commit.head(), commit.uncommitted(), commit.warning("sft", "1.dir"))

@@ -46,13 +46,13 @@ def test_good_scores_pass(scores):
         ([1.0, 2.0], "returned 2 scores for 3 completions"),
         (1.0, "returned no list for 3 completions"),
         (None, "returned no list"),
-        ([1.0, float("nan"), 0.0], "returned nan, in row 1 (prompt '1?', completion 'two'); a finite number is needed"),
-        ([float("inf"), 0.0, 0.0], "returned inf, in row 0"),
-        ([1.0, 1.0, "good"], "returned 'good', in row 2 (prompt '2?', completion 'three')"),
+        ([1.0, float("nan"), 0.0], "returned nan, in row 2 of the batch (prompt '1?', completion 'two'); a finite"),
+        ([float("inf"), 0.0, 0.0], "returned inf, in row 1 of the batch (prompt '0?'"),
+        ([1.0, 1.0, "good"], "returned 'good', in row 3 of the batch (prompt '2?', completion 'three')"),
     ],
 )
 def test_bad_scores_are_named(scores, said):
-    """With the step, the reward, the row and the value."""
+    """With the step, the reward, the row, counted from 1, and the value."""
     with pytest.raises(InputError) as caught:
         checked(mine(scores), [])(**GIVEN)
     assert str(caught.value).startswith("grpo: step 7: the reward reward ")
@@ -69,7 +69,7 @@ def test_a_reward_that_raises_is_named():
         checked(length, [])(**GIVEN)
     assert "grpo: step 7: the reward length raised TypeError: " in str(caught.value)
     assert "(test_reward_functions.py:" in str(caught.value)
-    assert "in row 2 (prompt '2?', completion 'three')" in str(caught.value)
+    assert "in row 3 of the batch (prompt '2?', completion 'three')" in str(caught.value)
 
 
 def test_further_columns_and_settings_are_given_by_name():
@@ -135,7 +135,7 @@ def test_the_row_whose_column_makes_a_reward_raise_is_named():
         return [len(one) for one in tests]
 
     extra = ['{"tests": []}', '{"tests": 1}', '{"tests": [1]}']
-    with pytest.raises(InputError, match=r"TypeError: .*, in row 1 \(prompt '1\?', completion 'two'\)"):
+    with pytest.raises(InputError, match=r"TypeError: .*, in row 2 of the batch \(prompt '1\?', completion 'two'\)"):
         checked(reward, ["tests"], marks=["a", "b", "c"])(**GIVEN, extra=extra)
 
 

@@ -292,14 +292,6 @@ def test_prompts_with_reasoning(run, tmp_path):
     assert CALLS == rows.read(Path("data/prompts/eval.parquet"))["prompt"][1][1]
 
 
-def test_a_template_of_trl_s_options(run):
-    """Where rows are tokenised here, TRL cannot be told of another template."""
-    one, _ = run("sft", [{"messages": [USER, FOUR]}], loss_on="last")
-    other = replace(one.settings, trl=one.settings.trl | {"chat_template_path": "chat.jinja"})
-    with pytest.raises(InputError, match=r"sft\.chat_template_path does not go with"):
-        rows.trained_on(other, one.tokenizer)
-
-
 def test_two_sides_left_out_together():
     """Counts are summed; of a reason the first is that of the first side."""
     one = LeftOut(1, rows.Counter(a=2), {"a": "here"}) + LeftOut(

@@ -47,7 +47,7 @@ def refused(clone: Clone, *said: str) -> str:
 def test_no_room_for_a_checkpoint(clone, completes, mount) -> None:
     """A checkpoint that finds no room stops the stage."""
     undo = mount(clone.folder / ".llmrl", "-t", "tmpfs", "-o", "size=2M", "tmpfs")
-    refused(clone, "no space is left on the disk; free some", "`dvc repro` goes on")
+    refused(clone, "no space is left on the disk; free some", "`dvc repro sft` goes on")
     assert not list((clone.folder / ".llmrl").glob("checkpoints/sft/*/*/step-*"))
     assert not (clone.folder / "models/sft").exists()
     undo()

@@ -16,6 +16,7 @@ import pytest
 from clone import Clone
 from kills import trainers
 
+from llmrl import started
 from llmrl.session import interruption, locks
 
 CHECKPOINTS = ".llmrl/checkpoints/sft/*/*/"
@@ -54,7 +55,7 @@ def test_told_to_end(clone, completes) -> None:
         said, _ = dvc.communicate()
 
         assert dvc.returncode
-        assert f"stopped by {number.name}; `dvc repro` goes on from step " in said
+        assert f"stopped by {number.name}; `dvc repro sft` goes on from step " in said
         assert "Traceback" not in said
         assert f"exited with {128 + number}" in said
         assert not (clone.folder / "dvc.lock").exists()
@@ -69,7 +70,7 @@ def test_no_time_to_write(clone, completes) -> None:
     trainer(dvc).terminate()
     said, _ = dvc.communicate()
 
-    assert "stopped by SIGTERM; `dvc repro` goes on from step" in said
+    assert "stopped by SIGTERM; `dvc repro sft` goes on from step" in said
     completes()
 
 
@@ -147,7 +148,7 @@ def test_an_orphan_ends_though_it_never_saw_who_is_gone(monkeypatch) -> None:
     with subprocess.Popen(("sleep", "60")) as shell:
         gone = psutil.Process(shell.pid)
         shell.kill()
-    monkeypatch.setattr(interruption, "started_by_dvc", lambda: [psutil.Process(), gone])
+    monkeypatch.setattr(started, "by_dvc", lambda: [psutil.Process(), gone])
     stop = interruption.Stop(0)
     before = signal.signal(signal.SIGTERM, stop.hear)
     try:

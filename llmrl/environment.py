@@ -1,0 +1,54 @@
+"""Whether this Python has what the project needs, said in a line before anything is imported that it may lack."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+# What pyproject.toml names for every machine, by the names under which it is imported.
+PACKAGES = (
+    *("accelerate", "datasets", "dotenv", "dvc", "dvclive", "fsspec", "httpx", "huggingface_hub", "mpmath", "peft"),
+    *("psutil", "pyarrow", "rich", "ruamel.yaml", "tensorboard", "torch", "transformers", "trl", "vl_convert", "yaml"),
+)
+WINDOWS = "Windows is not supported: Linux or macOS is needed, or WSL (https://learn.microsoft.com/windows/wsl)."
+
+
+def require_usable() -> None:
+    """End the process, with one line on stderr and exit status 2, where the project cannot run in it."""
+    if sys.platform == "win32":
+        print(WINDOWS, file=sys.stderr)
+        sys.exit(2)
+    for package in PACKAGES:
+        if not found(package):
+            print(lacking(package), file=sys.stderr)
+            sys.exit(2)
+
+
+def found(package: str) -> bool:
+    """Whether a package could be imported."""
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # not even what it lies in
+        return False
+
+
+def lacking(package: str) -> str:
+    """That a package is missing, and what to do: the environment that `make` sets up may be there and not activated."""
+    here = Path(__file__).resolve().parents[1] / ".venv"
+    if (Path(sys.prefix) / ".ready").exists():  # this is one, and was changed since
+        remedy = reinstallation()
+    elif (here / ".ready").exists():
+        remedy = "Activate the project's environment: `source .venv/bin/activate`."
+    else:
+        remedy = (
+            "`make setup` makes the project's environment, `source .venv/bin/activate` activates it; with "
+            "VENV=/elsewhere it lies elsewhere."
+        )
+    return f"{package} is not installed in {sys.prefix}. {remedy}"
+
+
+def reinstallation() -> str:
+    """What gives an environment that `make` has set up the packages it had, though by its mark it has them."""
+    running = Path(sys.prefix)
+    return f"`rm {running / '.ready'} && VENV={running} make setup` installs what is locked."
