@@ -141,7 +141,8 @@ def test_run_folder(clone: Clone, stage: str) -> None:
     assert stage in record["id"]  # by which TensorBoard lists it
     assert [] == record["changed"]
     lock = YAML().load(clone.folder / "dvc.lock")
-    assert record["model"] == next(out["md5"] for out in lock["stages"][stage]["outs"] if "md5" in out)
+    outs = lock["stages"][stage]["outs"]
+    assert record["model"] == next(out["md5"] for out in outs if out["path"] == f"models/{stage}")
     assert {1, 2, 3} <= {line["step"] for line in lines}
     assert all(line["seconds"] >= 0 and line["peak_gib"]["resident"] > 0 for line in lines)
     # What trackers get, too: the trainer's arguments, by which wandb and mlflow name the run.
