@@ -33,22 +33,28 @@ def found(package: str) -> bool:
         return False
 
 
+def installing(package: str) -> str:
+    """The command that adds a package: an environment that uv has made, as `make setup` does where there is uv, has no
+    pip.
+    """
+    return f"`{'python -m pip' if find_spec('pip') else 'uv pip'} install {package}`"
+
+
 def lacking(package: str) -> str:
-    """That a package is missing, and what to do: the environment that `make` sets up may be there and not activated."""
-    here = Path(__file__).resolve().parents[1] / ".venv"
-    if (Path(sys.prefix) / ".ready").exists():  # this is one, and was changed since
-        remedy = reinstallation()
-    elif (here / ".ready").exists():
-        remedy = "Activate the project's environment: `source .venv/bin/activate`."
-    else:
-        remedy = (
-            "`make setup` makes the project's environment, `source .venv/bin/activate` activates it; with "
-            "VENV=/elsewhere it lies elsewhere."
-        )
-    return f"{package} is not installed in {sys.prefix}. {remedy}"
+    """That a package is missing, and what to do."""
+    return f"{package} is not installed in {sys.prefix}. {remedy()}"
 
 
-def reinstallation() -> str:
-    """What gives an environment that `make` has set up the packages it had, though by its mark it has them."""
+def remedy() -> str:
+    """What gives the packages that are locked: the environment that `make` sets up may be this one, and was changed
+    since; or be there and not activated; or not be there.
+    """
     running = Path(sys.prefix)
-    return f"`rm {running / '.ready'} && VENV={running} make setup` installs what is locked."
+    if (running / ".ready").exists():  # by this mark it has them
+        return f"`rm {running / '.ready'} && VENV={running} make setup` installs what is locked."
+    if (Path(__file__).resolve().parents[1] / ".venv/.ready").exists():
+        return "Activate the project's environment: `source .venv/bin/activate`."
+    return (
+        "`make setup` makes the project's environment, `source .venv/bin/activate` activates it; with "
+        "VENV=/elsewhere it lies elsewhere."
+    )

@@ -55,5 +55,21 @@ def check_kind(folder: str, kind: str, setting: str) -> None:
         raise InputError(f"params.yaml: {setting}: {folder} holds a {found}; a model …{kind} is needed here.")
 
 
+def gives_score(folder: str) -> bool:
+    """Whether a reward model can be made of the model in a folder: not of every causal model has transformers a class
+    that gives it a score, and not in each is the head called so.
+    """
+    import torch
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        return False
+    kind = transformers.AutoModelForSequenceClassification
+    with torch.device("meta"):
+        return hasattr(kind.from_config(config, attn_implementation="eager"), "score")
+
+
 def is_kind(architecture: str, kind: str) -> bool:
     return architecture.endswith((kind, *ALSO.get(kind, ())))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-LINE_EVERY = 30.0  # seconds between two lines in a log file
+FIRST_LINE, LINE_EVERY = 10.0, 30.0  # seconds to the first line in a log file, and between two
 POLL = 1.0  # seconds between two looks at whether one is due, where nothing else looks
 
 
@@ -23,8 +23,8 @@ class Progress(AbstractContextManager["Progress"]):
     has gone on.
 
     On `screen` or else stdout, where that is a terminal, it is a bar, which is gone at the end unless it `stays`. In a
-    log file it is a line every LINE_EVERY seconds, so that what takes less has none. `say` writes such a line, also
-    where there is a bar; without it one is printed where there is no bar.
+    log file it is a line after FIRST_LINE seconds, so that what takes less has none, and then every LINE_EVERY. `say`
+    writes such a line, also where there is a bar; without it one is printed where there is no bar.
     """
 
     def __init__(
@@ -109,7 +109,8 @@ class Progress(AbstractContextManager["Progress"]):
         """Write a line into a log file where it is time for one, and it differs from the last."""
         with self.one_line:
             line = self.line or f"{self.doing}: {self.words}"
-            if self.say and line != self.last and (now or time.monotonic() - self.said >= LINE_EVERY):
+            wait = LINE_EVERY if self.last else min(FIRST_LINE, LINE_EVERY)
+            if self.say and line != self.last and (now or time.monotonic() - self.said >= wait):
                 self.said, self.last = time.monotonic(), line
                 self.say(line)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 import torch
 from rich.text import Text
 
-from llmrl import folders, params, repository, started
+from llmrl import folders, repository, started
 from llmrl.errors import InputError
 from llmrl.graph import STAGES
 from llmrl.measuring import held_out
@@ -30,7 +31,19 @@ from llmrl.params import combinations
 from llmrl.plan import costs, fit, memory
 from llmrl.plan.shape import Shape
 from llmrl.progress import Progress
-from llmrl.session import checkpoints, commit, guards, interruption, locks, provenance, record, resume, sample, screen
+from llmrl.session import (
+    checkpoints,
+    commit,
+    edits,
+    guards,
+    interruption,
+    locks,
+    provenance,
+    record,
+    resume,
+    sample,
+    screen,
+)
 from llmrl.training import hardware, loop, processes, rows
 from llmrl.training.run import Run
 
@@ -43,7 +56,7 @@ if TYPE_CHECKING:
 
 def run_stage(experiment: Experiment, name: str, build: loop.Build, stop: Stop) -> None:
     """Train, save and measure: models/<name> and metrics/<name>."""
-    settings = experiment.stages[name]
+    settings, recorded = experiment.stages[name], edits.snapshot(name)
     for later in experiment.stages.values() if STAGES[name].answers else ():  # which are made after data/prompts
         rows.require_solutions(later)
     tokenizer = loading.load_tokenizer(settings.own.init)
@@ -59,7 +72,7 @@ def run_stage(experiment: Experiment, name: str, build: loop.Build, stop: Stop) 
             machine = hardware.detect(settings)
             processes.join(machine.kind)
         run = Run(settings, machine, tokenizer, eval_rows, left_out, folder.path, folder.id)
-        Work(experiment, run, build, made_by, folder, checkpoints.Store(place, str(machine)), stop).do()
+        Work(experiment, run, build, made_by, recorded, folder, checkpoints.Store(place, str(machine)), stop).do()
 
 
 @dataclass
@@ -70,6 +83,7 @@ class Work:
     run: Run
     build: loop.Build
     made_by: dict[str, Any]
+    recorded: dict[str, Any]  # by DVC, if nothing is edited meanwhile
     folder: record.Folder
     store: checkpoints.Store
     stop: Stop
@@ -134,6 +148,7 @@ class Work:
         shape = Shape.of(config)
         combinations.check_model_and_device(settings, config, shape is not None, machine.kind)
         combinations.check_architecture(settings)
+        combinations.check_reward_model(self.experiment.stages)
         if shape is None:
             return None
         liger = machine.kernels == "liger"
@@ -234,7 +249,7 @@ class Work:
                     f"Lower train.lr or {self.name}.lr_scale in params.yaml; models/{self.name} was not made."
                 )
             self.figures.write(before, after, tables, self.run.left_out.counts)
-            self.require_nothing_changed()
+            self.require_unedited()
         with self.phase("hashing the model"):
             made = repository.digest(out)
         self.folder.write(model=made)
@@ -247,14 +262,13 @@ class Work:
         if warning := commit.warning(self.name, made):
             self.folder.terminal.show(Text(warning))
 
-    def require_nothing_changed(self) -> None:
-        """Raise InputError where the stage's settings or code are others than when it started: DVC, which looks at them
-        when it has ended, would record these as what made its model.
+    def require_unedited(self) -> None:
+        """Raise InputError where the stage's settings or code are others than when it started, as DVC, which looks at
+        them when it has ended, would record these as what made its model.
         """
-        now = replace(params.experiment().stages[self.name], run=self.settings.run)
-        if now != self.settings or provenance.code(self.settings) != self.made_by["code"]:
+        if "DVC_STAGE" in os.environ and (names := edits.edited(self.recorded, edits.snapshot(self.name))):
             raise InputError(
-                f"While {self.name} ran, its settings in params.yaml or its code were changed. DVC would record these "
-                f"as what made its model. Undo the change, and {started.again()} has the trained model but to measure; "
-                "with the change it trains anew."
+                f"While {self.name} ran, {', '.join(names)} changed, and DVC would record that as what made its model. "
+                f"Undo the change, and {started.again()} has the trained model but to measure; with the change it runs "
+                "anew."
             )

@@ -97,14 +97,16 @@ def answering(model: PreTrainedModel, precision: str, seed: int | None = None) -
                 for name, weights in [*module.named_parameters(recurse=False)]:
                     kept.append((module, name, weights))
                     setattr(module, name, torch.nn.Parameter(weights.to(dtype), requires_grad=False))
-        with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-            yield
-        for module, name, value in kept:
-            setattr(module, name, value)
-    if prepared is not None:
-        model.forward = prepared
-    model.train(training)
-    whole.generation_config = published
+        try:
+            with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
+                yield
+        finally:
+            for module, name, value in kept:
+                setattr(module, name, value)
+            if prepared is not None:
+                model.forward = prepared
+            model.train(training)
+            whole.generation_config = published
 
 
 def rollout(precision: str, prompts: Prompts, trainer: GRPOTrainer) -> dict[str, Any]:

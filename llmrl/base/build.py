@@ -18,7 +18,7 @@ from llmrl.base import templates
 from llmrl.base.sampling import generation_config
 from llmrl.base.text_model import text_config_of, write_text_model
 from llmrl.errors import InputError
-from llmrl.folders import architecture, is_kind
+from llmrl.folders import architecture, gives_score, is_kind
 from llmrl.models.loading import load_tokenizer
 
 # Tokens that models have and never write, the likeliest first.
@@ -74,7 +74,14 @@ def make_base(source: str, out: Path, switches: dict[str, Any] | None = None) ->
         f"models/base: {config['architectures'][0]}{left_out}; chat template: {template}; "
         f"a turn ends with {tokenizer.eos_token}, padding is {tokenizer.pad_token}"
     )
-    return f"{said}\nits generation config: {changes}" if changes else said
+    if changes:
+        said += f"\nits generation config: {changes}"
+    if not gives_score(str(out)):
+        said += (
+            "\nno reward model can be made of it: transformers has no class for that; sft and dpo train on it, and "
+            "grpo with another reward model (docs/models.md)"
+        )
+    return said
 
 
 def whole_tokenizer(source: str) -> transformers.PreTrainedTokenizerBase:
@@ -88,13 +95,13 @@ def whole_tokenizer(source: str) -> transformers.PreTrainedTokenizerBase:
             f"{source} has no whole tokenizer ({str(error).partition(chr(10))[0]}): tokenizer.json and "
             "tokenizer_config.json must lie there, as `save_pretrained` writes them."
         ) from None
-    # A tokenizer in Python does what it is told.
     if (
         tokenizer.is_fast
         and tokenizer.clean_up_tokenization_spaces
         and type(tokenizer.backend_tokenizer.model).__name__ == "BPE"
     ):
-        # transformers leaves the spaces of such a tokenizer as they are all the same, and warns of it in each process.
+        # Of byte pairs in Rust transformers leaves the spaces as they are, whatever is set, and warns of it in each
+        # process. A tokenizer in Python does what is set.
         tokenizer.clean_up_tokenization_spaces = False
     return tokenizer
 

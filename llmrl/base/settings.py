@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date, time
 from typing import Annotated, Any
 
-from llmrl.fields import Field, Found, as_yaml, refusal
+from llmrl.fields import Field, Found, refusal
 
 FOLDERS = {"builtin:tiny": "models/tiny", "raw": "models/raw"}  # of the sources that are no repository
 # What a chat template gets of the one who renders it, beside the tokenizer's special tokens.
@@ -28,13 +27,13 @@ class Model:
 
 
 def wrong(section: dict[str, Any]) -> Found:
-    """Names in `chat_template_kwargs` that are no switch of any template, and values that no template is told."""
+    """Names in `chat_template_kwargs` that are no switch of any template, and lists and maps, of which no template is
+    told.
+    """
     switches = section.get("chat_template_kwargs")
     for name, value in switches.items() if isinstance(switches, dict) else ():
         keys = ("chat_template_kwargs", name)
         if name in INPUTS | SPECIAL:
             yield keys, " is not set here: whoever renders a conversation gives it, or the tokenizer."
-        elif isinstance(value, date | time):
-            yield keys, f": {as_yaml(value)} is a date to YAML; write it in quotes."
-        elif reason := refusal(value, Field((bool, float, int, str, type(None)))):
+        elif isinstance(value, list | dict) and (reason := refusal(value, Field((bool, float, int, str, type(None))))):
             yield keys, f": {reason}"

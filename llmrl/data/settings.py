@@ -123,13 +123,14 @@ def wrong(name: str, section: dict[str, Any]) -> Found:
 
 def meaning(part: dict[str, Any]) -> Found:
     """What is wrong with the evaluation set, the format, the system text and the template of a source."""
+    # Of these `sources.wrong` has said that there are none.
+    said = ["subset", "split"] if part.get("source") in sources.KNOWN["data"] else []
     if str(part.get("source")).startswith("builtin:") and part.get("eval") is not None:
+        said.append("eval")
         yield ("eval",), f" (now {as_yaml(part['eval'])}): {part['source']} has none; write null."
-    for key in ("eval", "system", "subset"):
-        if isinstance(part.get(key), str) and not part[key].strip():
-            yield (key,), " is an empty text; write null."
-    if isinstance(part.get("split"), str) and not part["split"].strip():
-        yield ("split",), " is an empty text; write train."
+    for key, none in {"eval": "null", "system": "null", "subset": "null", "split": "train"}.items():
+        if key not in said and isinstance(part.get(key), str) and not part[key].strip():
+            yield (key,), f" is an empty text; write {none}."
     if isinstance(name := part.get("format"), str) and name not in (known := format_names()):
         text = f": {as_yaml(name)} is no function of llmrl/formats.py, which has {', '.join(known)}."
         yield ("format",), text + meant(name, known)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from llmrl.answers.final import KINDS, Kind
-from llmrl.fields import SEED, above, at_least
+from llmrl.fields import SEED, above, at_least, at_most
 from llmrl.training.settings import Precision
 
 
@@ -14,7 +14,7 @@ from llmrl.training.settings import Precision
 class Answers:
     """The protocol by which every policy is measured on the held-out prompts."""
 
-    samples: Annotated[int, at_least(1), "answers sampled a prompt, beside the greedy one"]
+    samples: Annotated[int, at_least(1), at_most(10_000), "answers sampled a prompt, beside the greedy one"]
     temperature: Annotated[float, above(0), "at which they are sampled"]
     max_new_tokens: Annotated[int, at_least(1), "tokens, at which an answer is cut off"]
     batch: Annotated[int, at_least(1), "answers generated at once"]

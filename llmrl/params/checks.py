@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import distributions
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from ruamel.yaml.error import YAMLError
 from llmrl import fields, sources
 from llmrl.base import settings as base_settings
 from llmrl.data import settings as data_settings
+from llmrl.environment import installing
 from llmrl.errors import InputError
 from llmrl.fields import Field, Found, Keys, as_yaml, fields_of, fits, many, meant
 from llmrl.graph import STAGES
@@ -117,7 +117,8 @@ def sections() -> dict[str, dict[str, Field]]:
 def mistakes(tree: dict[str, Any]) -> Found:
     """Every mistake of a file, by its keys."""
     known = {name: names for name, names in sections().items() if "." not in name}
-    yield from fields.wrong({"launch": Field((str,)), **dict.fromkeys(known, Field((dict,)))}, tree, unknown)
+    outside = {name: {} if isinstance(value, dict) else value for name, value in tree.items()}
+    yield from fields.wrong({"launch": Field((str,)), **dict.fromkeys(known, Field((dict,)))}, outside, unknown)
     given = {name: tree[name] for name in known if isinstance(tree.get(name), dict)}
     for name, section in given.items():
         yield from fields.wrong(known[name], section, unknown, (name,))
@@ -209,11 +210,9 @@ def adapters_and_packages(section: dict[str, Any]) -> Found:
         takes.append((("lora", "load_in_4bit"), True, "bitsandbytes"))
     if section.get("optim") in options.choices("optim"):
         takes += [(("optim",), section["optim"], package) for package in options.packages(section["optim"])]
-    # An environment that uv has made, as `make setup` does where there is uv, has no pip.
-    installer = "python -m pip" if find_spec("pip") else "uv pip"
     for keys, value, package in takes:
         if not any(distributions(name=package)):
-            yield keys, f": {as_yaml(value)} takes {package}, which is not installed: `{installer} install {package}`."
+            yield keys, f": {as_yaml(value)} takes {package}, which is not installed: {installing(package)}."
 
 
 @cache

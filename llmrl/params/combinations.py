@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmrl import folders
 from llmrl.errors import InputError
 from llmrl.fields import as_yaml, fields_of, fits, many, meant, refusal
 from llmrl.graph import STAGES
@@ -16,7 +19,9 @@ from llmrl.training import options
 from llmrl.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from llmrl.training.settings import Settings
+    from transformers import PreTrainedConfig
+
+    from llmrl.training.settings import Lora, Settings
 
 Section = dict[str, Any]  # of a stage, with what it takes from train
 Found = Iterator[tuple[str, str]]  # a setting, and what is wrong with it
@@ -25,6 +30,31 @@ Found = Iterator[tuple[str, str]]  # a setting, and what is wrong with it
 # and lose what transformers has.
 CHECKPOINTING = ("use_reentrant", "preserve_rng_state", "determinism_check", "early_stop", "debug")
 ADDED = {"sft": ("every_n_layers", "offload", "selective"), "reward": ("every_n_layers", "offload")}
+# What `generation_kwargs` cannot name, though transformers or vLLM takes it, and why: the first completions would end
+# the training, or be others than it reckons with.
+NOT_SAMPLED = {
+    **dict.fromkeys(("max_new_tokens", "max_length", "max_tokens"), "is grpo.max_completion_length."),
+    **dict.fromkeys(("num_return_sequences", "n"), "is grpo.num_generations."),
+    **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), "is models/base's own (docs/models.md)."),
+    **dict.fromkeys(
+        ("stop_strings", "token_healing"),
+        "goes by text, where completions are tokens; each ends with its turn or at grpo.max_completion_length.",
+    ),
+    **dict.fromkeys(
+        ("return_dict_in_generate", "output_attentions", "output_hidden_states", "output_logits", "output_scores"),
+        "gives more than tokens, which are all that is taken.",
+    ),
+    **dict.fromkeys(
+        ("prompt_lookup_num_tokens", "assistant_early_exit", "is_assistant", "use_mtp"),
+        "has transformers guess ahead, of one completion at a time alone.",
+    ),
+    **dict.fromkeys(
+        ("dola_layers", "constraints", "force_words_ids", "num_beam_groups"),
+        "needs code from the Hub, which is never run.",
+    ),
+    **dict.fromkeys(("compile_config", "disable_compile"), "is set by TRL, which compiles no sampling."),
+    "max_time": "would cut completions by the clock: no run could be repeated.",
+}
 
 
 def wrong(stage: str, chosen: Section, processes: int) -> Found:
@@ -40,7 +70,8 @@ def wrong(stage: str, chosen: Section, processes: int) -> Found:
     yield from checkpointing(stage, chosen)
     yield from loading(chosen)
     yield from schedules(chosen)
-    yield from sampling(stage, chosen)
+    if of.generates:
+        yield from sampling(stage, chosen)
     if chosen.get("sync_ref_model") and (of.reference or of.generates):
         if chosen.get("lora"):
             yield "sync_ref_model", ": with lora the reference is the model with the adapter off; it follows nothing."
@@ -127,8 +158,16 @@ def schedules(chosen: Section) -> Found:
 def sampling(stage: str, chosen: Section) -> Found:
     """What completions cannot be sampled with, which TRL would find at the first of them, or never."""
     given, known = chosen.get("generation_kwargs"), options.of_stage(stage)
+    longest = chosen.get("max_completion_length", known["max_completion_length"].default)
     for name, value in given.items() if isinstance(given, dict) else ():
-        if name in chosen:
+        if name in NOT_SAMPLED:
+            yield "generation_kwargs", f": {name} {NOT_SAMPLED[name]}"
+        elif name == "do_sample" and value is not True:
+            yield "generation_kwargs", ": do_sample: completions of one prompt would be all alike; leave it out."
+        elif name == "min_new_tokens" and fits(value, (int,)) and fits(longest, (int,)) and value > longest:
+            text = f"{value} is more than max_completion_length, {longest}: no completion would end."
+            yield "generation_kwargs", f": min_new_tokens: {text}"
+        elif name in chosen:
             yield "generation_kwargs", f": its {name} wins over {stage}.{name}; leave one of them out."
         elif name in known and (reason := refusal(value, known[name])):
             yield "generation_kwargs", f": {name}: {reason}"
@@ -222,13 +261,38 @@ def check_model_and_device(settings: Settings, config: dict[str, Any], known: bo
         )
 
 
+def check_reward_model(stages: dict[str, Settings]) -> None:
+    """Raise InputError where the reward model that GRPO has is made, by these stages, of a model of which none can be
+    made: none of them shall train for it in vain.
+    """
+    made = {Path("models", stage): settings for stage, settings in stages.items()}
+    for judged in [settings for stage, settings in stages.items() if STAGES[stage].generates]:
+        first = folder = Path(judged.own.reward_model)
+        while folder in made:
+            folder = Path(made.pop(folder).own.init)
+        if folder != first and (folder / "config.json").exists():
+            require_score(str(folder), f"{judged.stage}.reward_model")
+
+
+def require_score(init: str, setting: str) -> None:
+    """Raise InputError where no reward model can be made of the model in the folder `init`, as `setting` has it."""
+    if not folders.gives_score(init):
+        raise InputError(
+            f"params.yaml: {setting}: no reward model can be made of {init}: transformers has no class that gives a "
+            f"{folders.architecture(init)} a score. Take another base model, or have grpo.reward_model name the folder "
+            "of another reward model; sft and dpo do without."
+        )
+
+
 def check_architecture(settings: Settings) -> None:
-    """Raise InputError where the model has no routers, or adapters are asked for modules that it does not have, that
-    can have none, or whose weights are its head's as well. It is built for that, but without its weights.
+    """Raise InputError where no reward model can be made of the model that one shall be made of; where the model has no
+    routers; or adapters are asked for modules that it does not have, that can have none, or whose weights are its
+    head's as well. It is built for that, but without its weights.
     """
     lora, router = settings.own.lora, settings.trl.get("router_aux_loss_coef")
-    adapted = lora is not None and lora.targets != "all-linear"
-    if not adapted and not router:
+    if not STAGES[settings.stage].answers:
+        require_score(settings.own.init, f"{settings.stage}.init")
+    if not lora and not router:
         return
     import transformers
 
@@ -237,36 +301,66 @@ def check_architecture(settings: Settings) -> None:
         raise InputError(
             f"params.yaml: {settings.stage}.router_aux_loss_coef: {settings.own.init} has no mixture of experts."
         )
-    if not adapted:
-        return
+    if lora:
+        check_adapters(settings.stage, lora, config)
+
+
+def check_adapters(stage: str, lora: Lora, config: PreTrainedConfig) -> None:
+    """Raise InputError where a model of such a config can have no such adapters: as peft finds, which gives them to one
+    without weights; where one of several targets is nothing, as it would pass over; and for what it does not know.
+    """
     import peft
     import torch
-    from peft.tuners.tuners_utils import check_target_module_exists
+    import transformers
 
-    named, answers = f"params.yaml: {settings.stage}.lora.targets (or train's)", STAGES[settings.stage].answers
+    named, answers = f"params.yaml: {stage}.lora.targets (or train's)", STAGES[stage].answers
     kind = transformers.AutoModelForCausalLM if answers else transformers.AutoModelForSequenceClassification
+    asked = peft.LoraConfig(
+        task_type="CAUSAL_LM" if answers else "SEQ_CLS",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+    )
     with torch.device("meta"):
-        model = kind.from_config(config)
-    modules, nn = dict(model.named_modules()), torch.nn
-    takes = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, transformers.pytorch_utils.Conv1D)
-    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
-    trained = None if answers else ["classifier", "score"]  # whole, by peft, and so with no adapter
-    for target in many(lora.targets):
-        asked = peft.LoraConfig(
-            target_modules=target if isinstance(lora.targets, str) else [target], modules_to_save=trained
-        )
-        reached = {name: module for name, module in modules.items() if check_target_module_exists(asked, name)}
-        if not reached:
-            parts = [name for name, one in modules.items() if isinstance(one, takes) and one is not head]
-            known = dict.fromkeys(name.rpartition(".")[2] for name in parts)
-            raise InputError(f"{named}: {as_yaml(target)} is none of {', '.join(known)}.{meant(target, known)}")
-        for name, module in reached.items():
-            if module is head:
-                raise InputError(f"{named}: TRL's losses pass by an adapter of {name}; leave it out.")
-            if not isinstance(module, takes):
-                raise InputError(f"{named}: {name} is a {type(module).__name__}, which can have no adapter.")
-            if module is embeddings and head is not None and head.weight is module.weight:
-                raise InputError(
-                    f"{named}: {name} has the weights of the head, too (tie_word_embeddings): its adapter would be "
-                    "trained as one of them, and merged into both. Leave it out."
-                )
+        model = kind.from_config(config, attn_implementation="eager")
+    modules, head, embeddings = dict(model.named_modules()), model.get_output_embeddings(), model.get_input_embeddings()
+    try:
+        with warnings.catch_warnings(action="ignore"), torch.device("meta"):
+            made: Any = peft.get_peft_model(model, asked).base_model
+        reached, parameters = made.targeted_module_names, made.targeted_parameter_names
+    except peft.NoMatchingPeftModuleError:
+        reached, parameters = [], []
+    except ValueError as error:
+        # Of a module that it cannot adapt it says all that is in it.
+        reason = re.sub(r"\(.*\)(?= is not supported)", "", str(error), flags=re.DOTALL)
+        raise InputError(f"params.yaml: {stage}.lora (or train's): {reason}") from None
+    nothing = [] if reached or parameters else [lora.targets]
+    if isinstance(lora.targets, list):
+        # Experts are parameters of one module: in place of the names that they had as modules it now asks for these.
+        kept: Any = asked.target_modules
+        for name in sorted(asked.target_parameters or ()):
+            if not ending(name, parameters):
+                text = f"peft adapts {name} for these, a parameter of experts, which there are not here."
+                raise InputError(f"{named}: {text}")
+        modular = [name for name in lora.targets if any(ending(one, [name]) for one in kept)]
+        nothing = [name for name in modular if not ending(name, reached)]
+    if nothing:
+        takes = (torch.nn.Linear, torch.nn.Embedding, transformers.pytorch_utils.Conv1D)
+        parts = [name for name, one in modules.items() if isinstance(one, takes) and one is not head]
+        names = dict.fromkeys(name.rpartition(".")[2] for name in parts)
+        known = [name for name in names if name not in (asked.modules_to_save or ())]  # trained whole, a new head
+        raise InputError(f"{named}: {as_yaml(nothing[0])} is none of {', '.join(known)}.{meant(nothing[0], known)}")
+    for name in reached:
+        if modules[name] is head:
+            raise InputError(f"{named}: TRL's losses pass by an adapter of {name}; leave it out.")
+        if modules[name] is embeddings and head is not None and head.weight is embeddings.weight:
+            raise InputError(
+                f"{named}: {name} has the weights of the head, too (tie_word_embeddings): its adapter would be trained "
+                "as one of them, and merged into both. Leave it out."
+            )
+
+
+def ending(name: str, among: Iterable[str]) -> bool:
+    """Whether a module or parameter among these is called so, by the last parts of its whole name."""
+    return any(f".{one}".endswith(f".{name}") for one in among)

@@ -55,8 +55,9 @@ def void(stage: str, train: Section, section: Section) -> Iterator[tuple[str, st
         yield "num_train_epochs", f": has no effect beside max_steps: {steps}, which wins; for epochs it must be -1."
     schedule = given.get("lr_scheduler_type")
     if given.get("warmup_steps") and schedule in ("constant", "reduce_lr_on_plateau", "greedy"):
-        right = "; constant_with_warmup has a warm-up." if schedule == "constant" else "."
-        yield "warmup_steps", f": has no effect with lr_scheduler_type: {schedule}, which wins{right}"
+        right = ", or take constant_with_warmup, which has a warm-up" if schedule == "constant" else ""
+        text = f": has no effect with lr_scheduler_type: {schedule}, which wins; write warmup_steps: 0{right}."
+        yield "warmup_steps", text
     optimizer = given.get("optim", options.OURS["optim"])
     if given.get("optim_args") and optimizer in ("adamw_torch", "adamw_torch_fused", "adafactor"):
         yield "optim_args", f": has no effect with optim: {optimizer}, which takes none."

@@ -13,13 +13,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmrl import repository
 from llmrl.graph import STAGES
+from llmrl.session.records import records
 
 if TYPE_CHECKING:
     from llmrl.data.settings import Data
     from llmrl.plan.memory import Planned
 
+LATEST = 100  # runs of a stage that are looked at: with all, each would begin later than the one before
 START = 6  # seconds: Python, torch and TRL, before there is a record
 # The settings that cost no time, or a known one: a name, one within a map, or one of a stage alone. Any other may, also
 # one that only the record knows, or only this version of TRL; tests/plan/test_past.py lists the others.
@@ -63,20 +64,21 @@ def by_past_runs(planned: Planned, number: int, data: Data, device: str) -> tupl
     wanted = costing(settings.stage, json.loads(json.dumps(about)))
     here = past_runs()
     alike, others = [], list[tuple[Past, list[str]]]()
-    for record in (one for one in here if one["stage"] == settings.stage):
+    for record in [one for one in here if one["stage"] == settings.stage][:LATEST]:
         if names := unlike(costing(settings.stage, record), wanted):
             others.append((record, names))
         else:
             alike.append(record)
     others.sort(key=lambda one: len(one[1]))  # the nearest first, and of these the last
     stepped = (one for one in alike if a_step(one))
-    alone = (one for one in alike if a_step(one) and not any(overlap(one, other) for other in here if other is not one))
+    alone = (one for one in alike if not any(overlap(one, other) for other in here if other is not one) and a_step(one))
     last, beside = next(alone, None), ""
     if last is None:
         last, beside = next(stepped, None), " beside another run"
     if last is None:
         nearest = next((f"{one['id']} had another {first_few(names)}" for one, names in others if a_step(one)), None)
-        return None, nearest or "no run of it is recorded here"
+        short = "its runs here logged too few steps to tell" if alike or others else "no run of it is recorded here"
+        return None, nearest or short
     each, phases = a_step(last) or 0.0, dict[str, float]()
     for record in reversed(alike):
         phases |= record["phases"]
@@ -143,14 +145,11 @@ def first_few(names: list[str]) -> str:
 
 def past_runs() -> list[Past]:
     """The records of all runs on this machine that got so far as to have a device, the last first."""
-    found = []
-    for file in (repository.root() / "runs").glob("*/run.json"):
-        try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:  # cut short, by a machine that went down say
-            continue
-        if record["machine"] == platform.node() and {"device", "parameters", "data"} <= record.keys():
-            found.append(record | {"folder": file.parent})
+    found = [
+        record | {"folder": folder}
+        for folder, record in records().items()
+        if record and record["machine"] == platform.node() and {"device", "parameters", "data"} <= record.keys()
+    ]
     return sorted(found, key=lambda record: datetime.fromisoformat(record["started"]), reverse=True)
 
 

@@ -1,6 +1,6 @@
 """The runs there were, and which of them, at which commit, made a model or a data set.
 
-    python -m llmrl.report.runs                a line a run: its folder, how it ended, and what it made
+    python -m llmrl.report.runs                a line a run: its folder, what it made, and how it ended
     python -m llmrl.report.runs models/grpo    which run, commit and experiment made what lies there, or in a copy of it
 
 A product is found by its hash, which is the one that DVC has for it: in run.json of runs/, and in what the three
@@ -10,9 +10,7 @@ dvc.lock were in any commit or experiment. So a model need not name a commit, an
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -21,14 +19,7 @@ from rich.text import Text
 from llmrl import repository
 from llmrl.errors import InputError, reported
 from llmrl.session.commit import git
-
-Record = dict[str, Any]  # as run.json has it
-
-
-def records() -> list[Record]:
-    """run.json of each run of this clone, oldest first."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in (repository.root() / "runs").glob("*/run.json")]
-    return sorted(found, key=lambda record: record["started"])
+from llmrl.session.records import Record, records
 
 
 def commits(product: str) -> list[tuple[str, str]]:
@@ -49,12 +40,24 @@ def commits(product: str) -> list[tuple[str, str]]:
     return found
 
 
-def ended(record: Record) -> str:
-    """How a run ended, in a few words."""
+def ended(record: Record | None) -> str:
+    """How a run ended, in a line."""
+    if record is None:
+        return "its record is cut short"
     if "exit" not in record:
         return "is running, or was killed"
     trained = "trained" if "training" in record["phases"] else "measured alone"
     return trained if record["exit"] == 0 else str(record["exit"]).partition("\n")[0]
+
+
+def began(record: Record) -> str:
+    """The commit that a run began from, where there was one, and what was changed since."""
+    said = [f"commit {record['commit'][:7]}"] if record["commit"] else []
+    if record["changed"] is None:
+        said.append("what was changed since is not known" if said else "not known")
+    elif record["changed"]:
+        said.append(f"with changes in {', '.join(record['changed'])}")
+    return ", ".join(said)
 
 
 def what_made(product: Path) -> Table:
@@ -64,11 +67,11 @@ def what_made(product: Path) -> Table:
     digest = repository.digest(product)
     table = Table.grid(padding=(0, 2))
     table.add_row("hash", digest)
-    runs = [record for record in records() if record.get("model") == digest]
+    runs = [record for record in records().values() if record and record.get("model") == digest]
     for record in runs:
         table.add_row("run", Text(f"runs/{record['id']}: {ended(record)}, {record['started']}, on {record['machine']}"))
-        beside = f", with changes in {', '.join(record['changed'])}" if record["changed"] else ""
-        table.add_row("  at", Text(f"commit {str(record['commit'])[:7]}{beside}"))
+        if at := began(record):
+            table.add_row("  at", Text(at))
     found = commits(digest)
     for called, back in found:
         table.add_row("recorded", Text(called))
@@ -82,14 +85,14 @@ def what_made(product: Path) -> Table:
     return table
 
 
-def every() -> Table:
-    """All runs of this clone. Raises InputError where there are none."""
+def every() -> Text:
+    """A line for each run of this clone. Raises InputError where there are none."""
     if not (found := records()):
         raise InputError("There are no runs yet: `dvc repro` makes some.")
-    table = Table.grid(padding=(0, 2))
-    for record in found:
-        table.add_row(record["id"], Text(ended(record)), record.get("model", "")[:8])
-    return table
+    width = max(len(folder.name) for folder in found)
+    made = {folder: (record or {}).get("model", "")[:8] for folder, record in found.items()}
+    lines = (f"{one.name:{width}}  {made[one]:8}  {ended(record)}" for one, record in found.items())
+    return Text("\n".join(lines))
 
 
 def main() -> None:
@@ -98,7 +101,11 @@ def main() -> None:
     parser.add_argument("product", nargs="?", type=Path, help="a folder such as models/grpo; without: all runs")
     arguments = parser.parse_args()
     with reported():
-        Console(soft_wrap=True, highlight=False).print(what_made(arguments.product) if arguments.product else every())
+        console = Console(highlight=False)
+        if not arguments.product and console.is_terminal:
+            console.print(every(), no_wrap=True, overflow="ellipsis")
+        else:
+            console.print(what_made(arguments.product) if arguments.product else every(), soft_wrap=True)
 
 
 if __name__ == "__main__":

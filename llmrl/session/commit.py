@@ -26,8 +26,10 @@ def head() -> str | None:
     return git("rev-parse", "--verify", "-q", "HEAD")
 
 
-def uncommitted() -> list[str]:
-    """The files that are not as they were committed, new ones among them, but for those that DVC writes itself."""
+def uncommitted() -> list[str] | None:
+    """The files that are not as they were committed, new ones among them, but for those that DVC writes itself. None
+    where git does not tell.
+    """
     listed = git(
         "status",
         "--porcelain",
@@ -38,7 +40,7 @@ def uncommitted() -> list[str]:
         ".",
         *(f":!{path}" for path in WRITTEN),
     )
-    return sorted(entry[3:] for entry in (listed or "").split("\0") if entry)
+    return None if listed is None else sorted(entry[3:] for entry in listed.split("\0") if entry)
 
 
 def warning(stage: str, made: str) -> str | None:
@@ -58,6 +60,6 @@ def warning(stage: str, made: str) -> str | None:
         f"models/{stage} differs from the commit's, which is not in this clone's cache (another machine made it, or "
         f"`dvc gc` dropped it): `dvc metrics diff` compares with it, and `dvc checkout` lacks it{pull}. "
     )
-    if uncommitted():  # a commit now would be of another experiment
+    if uncommitted() != []:  # a commit now would be of another experiment, as far as is known
         return said + "docs/experiments.md, On a new machine, has how to get this machine's."
     return said + 'First `git commit -am "Figures of this machine"`, then try things.'

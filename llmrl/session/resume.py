@@ -99,5 +99,5 @@ def require_restorable(trainer: Trainer, sampler: Any) -> None:
     if missing:
         raise InputError(
             f"A run could not be resumed exactly: this version of transformers or TRL has no {', '.join(missing)}. "
-            f"{environment.reinstallation()}"
+            f"{environment.remedy()}"
         )

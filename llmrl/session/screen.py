@@ -21,6 +21,7 @@ import torch
 from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 from transformers import TrainerCallback
 from transformers.utils import flatten_dict
 from transformers.utils import logging as transformers_logging
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 GIB = 2**30
 # How tqdm draws a bar: what is done, how much of it, and of how much.
 BAR = re.compile(r"\r(?:(?P<what>.+?): +)?\d+%\|.*\| (?P<done>\d+)/(?P<whole>\d+) \[")
+UNBOUNDED = re.compile(r"\[\d\d:\d\d, .*\]\s*$|^\s*$")  # of no known whole; or cleared
 datasets.disable_progress_bars()  # but where they are shown in ours
 
 
@@ -64,8 +66,9 @@ class Terminal:
         self.shown = Progress("", screen, self.line)  # that of the phase, if there is one
 
     def show(self, what: RenderableType) -> None:
-        self.screen.print(what)
-        self.paper.print(what)
+        """Show a table as wide as the screen, and a text in the lines it has: commands in it are to be copied."""
+        for where in (self.screen, self.paper):
+            where.print(what, soft_wrap=isinstance(what, str | Text))
 
     def line(self, text: str) -> None:
         """A line of what goes on: on a screen there is a bar in its place."""
@@ -97,9 +100,10 @@ class Bars(io.TextIOBase):
         self.within = False  # a bar, whose lines have no ends
 
     def write(self, text: str) -> int:
-        if text.startswith("\r"):
+        bar = BAR.match(text)
+        if bar or (text.startswith("\r") and UNBOUNDED.search(text)):
             self.within = True
-            if (bar := BAR.match(text)) and (whole := int(bar["whole"])) > 1:  # one of one says nothing
+            if bar and (whole := int(bar["whole"])) > 1:  # one of one says nothing
                 what = bar["what"] and f"{self.stage}: {bar['what'][0].lower()}{bar['what'][1:]}"
                 self.shown.count(int(bar["done"]), whole, doing=what or "")
         elif not self.within or text.strip("\n\x1b[A"):  # by which bars are left, or come to stand below each other

@@ -7,11 +7,13 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from llmrl.environment import installing
 from llmrl.fields import SHARE, Found, above, as_yaml, at_least, at_most, many, meant
 
 INTERVAL = re.compile(r"\d+(\.\d+)? ?min")
 DAY = at_most(24 * 60 * 60)
-PACKAGES = {"azure_ml": "azureml", "flyte": "flytekit"}  # trackers whose package has another name
+# Trackers whose package has another name: by which it is imported, and installed.
+PACKAGES = {"azure_ml": ("azureml", "azureml-core"), "flyte": ("flytekit", "flytekit")}
 
 
 @dataclass(frozen=True)
@@ -49,5 +51,6 @@ def wrong(section: dict[str, Any], trackers: tuple[str, ...]) -> Found:
         elif tracker == "dvclive":
             text = ': "dvclive" of transformers rewrites dvc.yaml; leave it out: DVCLive keeps all figures anyway.'
             yield ("report_to",), text
-        elif importlib.util.find_spec(PACKAGES.get(tracker, tracker)) is None:
-            yield ("report_to",), f": {as_yaml(tracker)} is not installed; none needs nothing."
+        elif importlib.util.find_spec((names := PACKAGES.get(tracker, (tracker, tracker)))[0]) is None:
+            how = f"{installing(names[1])}, or write none."
+            yield ("report_to",), f": {as_yaml(tracker)} takes {names[1]}, which is not installed: {how}"

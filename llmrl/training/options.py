@@ -56,9 +56,7 @@ DECIDED = {
     "chat_template_kwargs": "model.chat_template_kwargs (for training and answers alike)",
     "data_seed": "train.seed",
     # The tokenizer that is trained with is the one that is saved.
-    **dict.fromkeys(
-        ("chat_template_path", "eos_token", "pad_token"), "models/base, once for all stages (docs/models.md),"
-    ),
+    **dict.fromkeys(("chat_template_path", "eos_token", "pad_token"), "the tokenizer of models/base (docs/models.md)"),
     "trust_remote_code": "nothing: a model's own code is never run",
     **dict.fromkeys(
         ("fsdp", "fsdp_config", "deepspeed", "ds3_gather_for_generation", "parallelism_config"),
@@ -148,6 +146,8 @@ CHOICES = {
     # `group_by_length` draws its order before the random state of a resumed run is restored.
     "train_sampling_strategy": ("random", "sequential", "batch_rebalance"),
     "pad_to_multiple_of": ("auto",),  # or a number; other texts are a command line's
+    # transformers compares with the last two, and takes whatever else for the first.
+    "include_num_input_tokens_seen": ("all", "non_padding", "no"),
 }
 # The members of an enumeration: the package, its file, the class.
 ENUMERATED = {
@@ -158,16 +158,15 @@ ENUMERATED = {
     "debug": ("transformers", "debug_utils.py", "DebugOption"),
     "torch_compile_backend": ("accelerate", "utils/dataclasses.py", "DynamoBackend"),
 }
-# Texts within what a pattern finds: the package, its file, the pattern.
+# Texts within what a pattern finds in code that goes by them: the package, its file, the pattern. What a help text
+# lists is no such thing: it may well be fewer than are taken.
 LISTED = {
     "report_to": ("transformers", "integrations/integration_utils.py", r"\nINTEGRATION_TO_CALLBACK = \{(.+?)\n\}"),
     "cache_implementation": (
         *("transformers", "generation/configuration_utils.py"),
         r"\n\w*CACHE_IMPLEMENTATIONS = \(([^)]+)\)",
     ),
-    "include_num_input_tokens_seen": ("transformers", "training_args.py", r"tokens seen\. Must be one of \[(.+?)\]"),
-    "torch_compile_mode": ("accelerate", "utils/dataclasses.py", r"Possible options are (.+?)\n"),
-    "vllm_model_impl": ("trl", "trainer/grpo_config.py", r"implementation to use for vLLM\. Must be one of (.+?)\."),
+    "torch_compile_mode": ("torch", "_inductor/__init__.py", r'\n {8}("[\w-]+"): '),
 }
 # Texts with which a value is compared: TRL's file, and its name there.
 COMPARED = {
@@ -181,13 +180,15 @@ COMPARED = {
     "vllm_mode": ("generation/vllm_generation.py", "mode"),
 }
 # Types where the annotations admit a null that ends in an error, or sets no interval, or name classes that are not read
-# here; of scale_rewards TRL takes true and false, too.
+# here; of scale_rewards TRL takes true and false, too, and of DPO's losses one as a text. One stage's own has its name
+# before.
 TYPES: dict[str, Kinds] = {
     **dict.fromkeys(ENUMERATED, (str,)),
     **dict.fromkeys((*WHOLE, "num_generations"), (int,)),
     "eval_steps": (int, float),
     "debug": (str, list),
     "torch_compile_backend": (str, type(None)),
+    "dpo.loss_type": (str, list),
     "scale_rewards": (str, bool),
     "trackio_static_space_id": (str, bool, type(None)),
     "gradient_checkpointing_kwargs": (dict, type(None)),
@@ -294,7 +295,7 @@ def declared(package: str, path: str, cls: str, stage: str | None = None) -> dic
     for one in body_of(package, path, cls):
         if isinstance(one, ast.AnnAssign) and (name := ast.unparse(one.target)) not in DECIDED:
             found[name] = Field(
-                TYPES.get(name) or accepted(one.annotation),
+                TYPES.get(f"{stage}.{name}") or TYPES.get(name) or accepted(one.annotation),
                 BOUNDS.get(f"{stage}.{name}", BOUNDS.get(name, ())),
                 choices(name, stage) or choices_told(one.value),
                 default(one.value),
@@ -367,7 +368,7 @@ def schedule_arguments(name: str) -> tuple[list[str], list[str]] | None:
 def sampling_arguments() -> list[str]:
     """What transformers' `GenerationConfig` takes."""
     text = text_of("transformers", "generation/configuration_utils.py")
-    return list(dict.fromkeys(re.findall(r'= kwargs\.pop\(\s*"([a-z]\w*)"', text)))
+    return list(dict.fromkeys(re.findall(r'self\.([a-z]\w*) = kwargs\.pop\(\s*"\1"', text)))
 
 
 def comparable() -> list[str]:

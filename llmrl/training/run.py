@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,7 @@ class Run:
             "bf16": self.hardware.precision == "bf16",
             "fp16": self.hardware.precision == "fp16",
             **settings.ours,
-            **settings.trl,
+            **copy.deepcopy(settings.trl),  # TRL takes items out of a map that it is given
         }
 
     @property

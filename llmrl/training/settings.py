@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from llmrl.fields import BELOW_ONE, SEED, above, at_least, at_most, fields_of, from_section
+from llmrl.fields import BELOW_ONE, SEED, above, at_least, at_most, fields_of, from_section, many
 from llmrl.graph import STAGES
 from llmrl.training import options
 
@@ -126,6 +126,8 @@ class Settings:
         own: Any = from_section(OWN[stage], {name: value for name, value in given.items() if name in known})
         trl = {name: value for name, value in given.items() if name not in known}
         trl |= {name: float(trl[name]) for name in options.FLOATS if name in trl}
+        if stage == "dpo" and "loss_type" in trl:  # one or several; TRL's config makes a list of either
+            trl["loss_type"] = many(trl["loss_type"])
         if answers.precision == "auto":
             answers = replace(answers, precision=train.get("precision", TrainSettings.precision))
         defaults = {name: one.default for name, one in options.of_stage(stage).items()} | options.OURS

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -68,7 +67,8 @@ def test_ids_agree(made: Path) -> None:
 def test_a_config_that_holds_another(made: Path, tmp_path: Path) -> None:
     """A model whose config holds another for its text is measured, and set right, by that one."""
     config = json.loads((made / "config.json").read_text())
-    nested = {"architectures": config["architectures"], "text_config": config | {"eos_token_id": 0}}
+    nested = {"architectures": config["architectures"], "model_type": "llama4"}
+    nested["text_config"] = config | {"model_type": "llama4_text", "eos_token_id": 0}
     (made / "config.json").write_text(json.dumps(nested))
     out = tmp_path / "out"
     out.mkdir()
@@ -76,6 +76,23 @@ def test_a_config_that_holds_another(made: Path, tmp_path: Path) -> None:
     found = json.loads((out / "config.json").read_text())
 
     assert config["eos_token_id"] == found["eos_token_id"] == found["text_config"]["eos_token_id"]
+
+
+def test_it_says_that_there_will_be_no_reward_model(source: Path, tmp_path: Path) -> None:
+    """Where transformers has no class for one; the base model is made all the same, as other stages train on it."""
+    narrow = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vocabulary = json.loads((TINY / "config.json").read_text())["vocab_size"]
+    config = transformers.GraniteConfig(vocab_size=vocabulary, num_key_value_heads=2, **narrow)
+    out = [tmp_path / name for name in ("tiny", "granite")]
+    for folder in out:
+        folder.mkdir()
+    tiny = build.make_base(str(source), out[0])
+    transformers.GraniteForCausalLM(config).save_pretrained(source)
+    granite = build.make_base(str(source), out[1])
+
+    assert "\nno reward model can be made of it: transformers has no class for that; sft and dpo" in granite
+    assert "reward model" not in tiny
+    assert (out[1] / "model.safetensors").exists()
 
 
 # --- the generation config -------------------------------------------------------------------------------------------
@@ -174,10 +191,10 @@ def test_spaces_before_punctuation(source: Path, tmp_path: Path) -> None:
 
 
 def test_what_made_it_lies_beside_it(source: Path, project: Path, python, change) -> None:
-    """The settings, every file that it was made of, the libraries; no more, so that it is the same bytes anywhere. What
-    another pipeline recorded of its model is not taken for this one's.
+    """The settings, every file that it was made of; no more, so that it is the same bytes anywhere. What another
+    pipeline recorded of its model, and notes beside it, are not taken for its files.
     """
-    for name in ("provenance.json", "training.json"):
+    for name in ("provenance.json", "training.json", "notes.txt", "LICENSE"):
         (source / name).write_text('{"settings": {}}')
     shutil.copytree(source, project / "models/raw", dirs_exist_ok=True)
     change("model.source", "raw")
@@ -187,8 +204,7 @@ def test_what_made_it_lies_beside_it(source: Path, project: Path, python, change
 
     assert {"source": "raw", "revision": None}.items() <= made["settings"]["model"].items()
     assert {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in TINY.iterdir()} == made["inputs"]
-    assert {name: version(name) for name in ("safetensors", "tokenizers", "transformers", "trl")} == made["versions"]
-    assert {"settings", "inputs", "versions"} == set(made)
+    assert {"settings", "inputs"} == set(made)
     assert not (project / "models/base/training.json").exists()
 
 

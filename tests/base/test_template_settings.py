@@ -295,7 +295,7 @@ def test_a_switch_that_the_template_has_not(tokenizer: Any, template: str, switc
 SETTINGS = {
     "a list": ("[1]", "model.chat_template_kwargs: [1] is a list, not a map."),
     "a list inside": ("{a: [1]}", "model.chat_template_kwargs.a: [1] is a list, not true or false or a number or a"),
-    "a date": ("{date_string: 2024-07-26}", 'date_string: "2024-07-26" is a date to YAML; write it in quotes.'),
+    "a date": ("{date_string: 2024-07-26}", 'date_string: "2024-07-26" is a date; a text that looks like one'),
     "no number": ("{a: .nan}", "model.chat_template_kwargs.a: NaN is not finite."),
     "an input": ("{messages: hi}", "model.chat_template_kwargs.messages is not set here: whoever renders"),
     "a special token": ("{bos_token: hi}", "model.chat_template_kwargs.bos_token is not set here: "),

@@ -226,6 +226,7 @@ def test_without_a_gpu(tmp_path: Path) -> None:
     assert "bench.gpu: nvidia-smi shows no GPU here; --smoke tries the same code with narrow models.\n" == done.stderr
 
 
+@pytest.mark.slow
 def test_smoke(tmp_path: Path) -> None:
     """A stage is measured whole: training, evaluating, and what it saved; every row is as long as it may be."""
     done = call(tmp_path, "--smoke", "--arch", "smollm2-135m", "--stage", "sft", "--kind", "profile")

@@ -638,10 +638,11 @@ def test_a_log_shows_a_line_now_and_then(change, monkeypatch, capsys):
     assert outcome("sft").rstrip() == said[-1]
     monkeypatch.setattr(progress, "LINE_EVERY", 60)
     shown = progress.Progress("models/base")
-    shown.said -= 59
+    shown.said -= progress.FIRST_LINE - 1
     shown.received("some/model model.safetensors", 10_000_000, 270_000_000)
     shown.said -= 2
     shown.received("some/model model.safetensors", 20_000_000, 270_000_000)
+    shown.said -= 58
     shown.received("some/model model.safetensors", 30_000_000, 270_000_000)
     assert "models/base: some/model model.safetensors: 20.0 MB of 270.0 MB\n" == capsys.readouterr().out
 

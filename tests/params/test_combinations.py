@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 import small
+import torch
+import transformers
 from small import settings
 
 from llmrl.errors import InputError
+from llmrl.graph import STAGES
 from llmrl.params import combinations
 from llmrl.training.settings import Lora
 
@@ -69,7 +74,6 @@ def test_probabilities_that_cuda_adds_up_in_any_order(options: dict) -> None:
         ("dpo", ".*embed.*", r"model\.embed_tokens has the weights of the head, too"),
         ("grpo", "lm_.*", "TRL's losses pass by an adapter of lm_head"),
         ("sft", ["q_proj", "v_porj"], '"v_porj" is none of embed_tokens, q_proj, .*Did you mean v_proj'),
-        ("sft", ["self_attn"], r"model\.layers\.0\.self_attn is a Qwen2Attention, which can have no adapter"),
         ("reward", ["score"], '"score" is none of embed_tokens, q_proj'),
     ],
 )
@@ -96,6 +100,86 @@ def test_modules_that_can(tmp_path: Path, stage: str, targets: list[str] | str, 
     (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": tied}))
     own = {"init": str(tmp_path), "lora": Lora(rank=4, alpha=8, targets=targets)}
     combinations.check_architecture(settings(stage, own))
+
+
+# What peft itself refuses, of a model with such a config.
+MOE = {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2, "num_hidden_layers": 2}
+SMALL = {"vocab_size": 480, "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
+QWEN3_MOE = transformers.Qwen3MoeConfig(**SMALL, **MOE, head_dim=8)
+DENSE = transformers.Qwen3MoeConfig(**SMALL, **MOE, head_dim=8, mlp_only_layers=[0, 1])
+MIXTRAL = transformers.MixtralConfig(**SMALL, intermediate_size=64, num_local_experts=4, num_hidden_layers=2)
+GRANITE = transformers.GraniteConfig(**SMALL, intermediate_size=32, num_hidden_layers=1)
+ELECTRA = transformers.ElectraConfig(num_hidden_layers=1, hidden_size=32, intermediate_size=32, is_decoder=True)
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward"])
+@pytest.mark.parametrize(
+    ("config", "targets"),
+    [
+        (QWEN3_MOE, ["gate_proj", "up_proj", "down_proj"]),
+        (QWEN3_MOE, r".*\.(gate_proj|up_proj|q_proj)"),
+        (QWEN3_MOE, ["gate", "layers.1.self_attn.q_proj"]),
+        (QWEN3_MOE, "all-linear"),
+        (MIXTRAL, ["w1", "w2", "w3", "q_proj"]),
+    ],
+)
+def test_experts_as_they_were_called(
+    tmp_path: Path, stage: str, config: transformers.PreTrainedConfig, targets: list[str] | str
+) -> None:
+    """Adapters of experts, which are parameters of one module by now: peft knows them by the names that they had."""
+    config.save_pretrained(tmp_path)
+    own = {"init": str(tmp_path), "lora": Lora(rank=4, alpha=8, targets=targets)}
+    drawn = torch.get_rng_state()
+    combinations.check_architecture(settings(stage, own))
+
+    assert torch.equal(drawn, torch.get_rng_state())  # no number was drawn for them
+
+
+@pytest.mark.parametrize(
+    ("config", "lora", "said"),
+    [
+        (QWEN3_MOE, {"targets": ["gate_proj"]}, "lora (or train's): Cannot convert PEFT target(s) gate_proj without"),
+        (QWEN3_MOE, {"dropout": 0.1}, "lora (or train's): lora.ParamWrapper does not work with lora_dropout != 0"),
+        (QWEN3_MOE, {"targets": ["experts"]}, "lora (or train's): Target module Qwen3MoeExperts is not supported."),
+        (QWEN3_MOE, {"targets": ["gate_proj", "up_proj", "v_porj"]}, 'lora.targets (or train\'s): "v_porj" is none of'),
+        (DENSE, {"targets": ["q_proj", "gate_proj", "up_proj"]}, "lora.targets (or train's): peft adapts"),
+        (DENSE, {"targets": ["gate_proj", "up_proj"]}, "lora.targets (or train's): peft adapts gate_up_proj for these"),
+        (DENSE, {"targets": "z_.*"}, 'lora.targets (or train\'s): "z_.*" is none of embed_tokens'),
+        (MIXTRAL, {"targets": ["gate_up_proj"]}, 'lora.targets (or train\'s): "gate_up_proj" is none of embed_tokens'),
+    ],
+)
+def test_adapters_that_peft_does_not_make(
+    tmp_path: Path, config: transformers.PreTrainedConfig, lora: dict, said: str
+) -> None:
+    """It is asked before anything is loaded, of the whole of what is asked for."""
+    config.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=re.escape(f"params.yaml: dpo.{said}")):
+        combinations.check_architecture(settings("dpo", {"init": str(tmp_path), "lora": Lora(rank=4, alpha=8, **lora)}))
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"), [(GRANITE, "GraniteForCausalLM"), (ELECTRA, "ElectraForCausalLM")], ids=["none", "another head"]
+)
+def test_a_reward_model_that_there_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: transformers.PreTrainedConfig, kind: str
+) -> None:
+    """Its own stage says so before it loads anything; and each stage of an experiment that would make one does, also
+    one that does not train it. Where the reward model is another's, none does.
+    """
+    monkeypatch.chdir(tmp_path)
+    getattr(transformers, kind)(config).save_pretrained("models/base")
+    stages = {name: settings(name) for name in STAGES}
+    said = f"no reward model can be made of models/base: transformers has no class that gives a {kind} a score."
+    with pytest.raises(InputError, match=re.escape(f"params.yaml: reward.init: {said}")):
+        combinations.check_architecture(settings("reward", {"init": "models/base"}))
+    combinations.check_architecture(settings("sft", {"init": "models/base"}))
+    with pytest.raises(InputError, match=re.escape(f"params.yaml: grpo.reward_model: {said}")):
+        combinations.check_reward_model(stages)
+    combinations.check_reward_model(stages | {"grpo": settings("grpo", {"reward_model": "models/judge"})})
+    shutil.rmtree("models/base")  # of another's experiment: what is not there cannot be judged
+    combinations.check_reward_model(stages)
+    shutil.copytree(small.TINY, "models/base")
+    combinations.check_reward_model(stages)
 
 
 def test_routers_that_there_are_not() -> None:

@@ -164,7 +164,7 @@ SETTINGS = {
     "another stage's loss": ("grpo.init", "models/dpo\n  loss_type: sigmoid", ['"sigmoid" is none of', "dapo"]),
     "unknown verbosity": ("run.verbosity", "loud", ["run.verbosity", "normal, quiet"]),
     "misspelt tracker": ("run.report_to", "wandbb", ["run.report_to", "Did you mean wandb?"]),
-    "missing tracker": ("run.report_to", "[tensorboard, clearml]", ['"clearml" is not installed']),
+    "missing tracker": ("run.report_to", "[tensorboard, clearml]", ['run.report_to: "clearml" takes clearml, which is not installed: `', " pip install clearml`, or write none."]),
     "tracker that is always there": ("run.report_to", "[dvclive, tensorboard]", ['run.report_to: "dvclive" of transformers rewrites dvc.yaml; leave it out']),
     "package that is no tracker": ("run.report_to", "json", ['"json" is no tracker']),
     "misspelt source": ("data.sft.source", "builtin:aritmetic", ["Did you mean builtin:arithmetic?", "data/raw/"]),
@@ -202,7 +202,7 @@ SETTINGS = {
     "FSDP": ("sft.init", "models/base\n  fsdp: full_shard", ["sft.fsdp", "only copies of the model", "no FSDP, no DeepSpeed."]),
     "parallel in other ways": ("train.seed", "1\n  parallelism_config: {tp_size: 2}", ["train.parallelism_config is not set here: as yet only copies"]),
     "batches by accelerate": ("train.seed", "1\n  accelerator_config: {split_batches: true}", ["train.accelerator_config is not set here: batch"]),
-    "another chat template": ("sft.init", "models/base\n  chat_template_path: chat.jinja", ['sft.chat_template_path (now "chat.jinja") is not set here: models/base', "(docs/models.md)"]),
+    "another chat template": ("sft.init", "models/base\n  chat_template_path: chat.jinja", ['sft.chat_template_path (now "chat.jinja") is not set here: the tokenizer of models/base (docs/models.md) decides it.']),
     "another end of turn": ("reward.init", "models/sft\n  eos_token: <|im_end|>", ["reward.eos_token", "models/base"]),
     "another padding": ("dpo.init", "models/sft\n  pad_token: <pad>", ["dpo.pad_token", "models/base"]),
     "a model's own code": ("sft.init", "models/base\n  trust_remote_code: true", ["sft.trust_remote_code (now true) is not set here: a model's own code is never run."]),
@@ -212,7 +212,8 @@ SETTINGS = {
     # Without any effect.
     "epochs beside steps": ("sft.max_steps", "100\n  num_train_epochs: 2", ["sft.num_train_epochs: has no effect beside max_steps: 100, which wins; for epochs it must be -1."]),
     "epochs beside every stage's steps": ("train.seed", "1\n  num_train_epochs: 2", ["train.num_train_epochs: has no effect beside max_steps: 100, which wins"]),
-    "a warm-up that is none": ("dpo.init", "models/sft\n  lr_scheduler_type: constant\n  warmup_steps: 5", ["dpo.warmup_steps: has no effect with lr_scheduler_type: constant, which wins; constant_with_warmup has a warm-up."]),
+    "a warm-up that is none": ("dpo.init", "models/sft\n  lr_scheduler_type: constant\n  warmup_steps: 5", ["dpo.warmup_steps: has no effect with lr_scheduler_type: constant, which wins; write warmup_steps: 0, or take constant_with_warmup, which has a warm-up."]),
+    "a warm-up of a schedule that has none": ("sft.init", "models/base\n  lr_scheduler_type: greedy\n  warmup_steps: 5", ["sft.warmup_steps: has no effect with lr_scheduler_type: greedy, which wins; write warmup_steps: 0."]),
     "a reference that never follows": ("dpo.beta", "0.1\n  ref_model_sync_steps: 10", ["dpo.ref_model_sync_steps: has no effect without sync_ref_model: true."]),
     "smoothing of no loss": ("dpo.beta", "0.1\n  label_smoothing: 0.1", ['dpo.label_smoothing: has no effect with loss_type: ["sigmoid", "sft"], which wins; robust or exo_pair']),
     "another stage's smoothing": ("reward.init", "models/sft\n  label_smoothing_factor: 0.1", ["reward.label_smoothing_factor: has no effect but with sft.loss_type: nll."]),
@@ -237,6 +238,19 @@ SETTINGS = {
     "an unknown argument of sampling": ("grpo.beta", "0.0\n  generation_kwargs: {tpo_p: 0.9}", ["grpo.generation_kwargs: tpo_p is no argument of transformers' GenerationConfig. Did you mean top_p?"]),
     "an argument out of bounds": ("grpo.beta", "0.0\n  generation_kwargs: {top_p: 2}", ["grpo.generation_kwargs: top_p: 2 is not greater than 0 and at most 1."]),
     "a whole temperature in a map": ("grpo.beta", "0.0\n  generation_kwargs: {repetition_penalty: 2}", ["grpo.generation_kwargs: repetition_penalty: 2 is whole, which transformers refuses; write 2.0."]),
+    "an end that is a text": ("grpo.beta", '0.0\n  generation_kwargs: {stop_strings: ["."]}', ["grpo.generation_kwargs: stop_strings goes by text, where completions are tokens; each ends with its turn or at grpo.max_completion_length."]),
+    "completions for each completion": ("grpo.beta", "0.0\n  generation_kwargs: {num_return_sequences: 2}", ["grpo.generation_kwargs: num_return_sequences is grpo.num_generations."]),
+    "completions that are more than tokens": ("grpo.beta", "0.0\n  generation_kwargs: {return_dict_in_generate: true}", ["grpo.generation_kwargs: return_dict_in_generate gives more than tokens, which are all that is taken."]),
+    "a length by another name": ("grpo.beta", "0.0\n  generation_kwargs: {max_new_tokens: 5}", ["grpo.generation_kwargs: max_new_tokens is grpo.max_completion_length."]),
+    "a length of vLLM's": ("grpo.beta", "0.0\n  generation_kwargs: {max_tokens: 5}", ["grpo.generation_kwargs: max_tokens is grpo.max_completion_length."]),
+    "completions that look ahead": ("grpo.beta", "0.0\n  generation_kwargs: {prompt_lookup_num_tokens: 2}", ["grpo.generation_kwargs: prompt_lookup_num_tokens has transformers guess ahead, of one completion at a time alone."]),
+    "completions by code of the Hub": ("grpo.beta", "0.0\n  generation_kwargs: {dola_layers: low}", ["grpo.generation_kwargs: dola_layers needs code from the Hub, which is never run."]),
+    "completions that are compiled": ("grpo.beta", "0.0\n  generation_kwargs: {disable_compile: false}", ["grpo.generation_kwargs: disable_compile is set by TRL"]),
+    "completions with another end": ("grpo.beta", "0.0\n  generation_kwargs: {eos_token_id: 5}", ["grpo.generation_kwargs: eos_token_id is models/base's own (docs/models.md)."]),
+    "completions by the clock": ("grpo.beta", "0.0\n  generation_kwargs: {max_time: 5.0}", ["grpo.generation_kwargs: max_time would cut completions by the clock"]),
+    "completions that are all alike": ("grpo.beta", "0.0\n  generation_kwargs: {do_sample: false}", ["grpo.generation_kwargs: do_sample: completions of one prompt would be all alike; leave it out."]),
+    "completions that never end": ("grpo.max_completion_length", "30\n  generation_kwargs: {min_new_tokens: 31}", ["grpo.generation_kwargs: min_new_tokens: 31 is more than max_completion_length, 30: no completion would end."]),
+    "an argument that loads a model": ("grpo.beta", "0.0\n  generation_kwargs: {subfolder: a}", ["grpo.generation_kwargs: subfolder is no argument of transformers' GenerationConfig."]),
     "an argument said twice": ("grpo.temperature", "1.0\n  generation_kwargs: {temperature: 0.7}", ["grpo.generation_kwargs: its temperature wins over grpo.temperature"]),
     "compiled and not": ("train.seed", "1\n  torch_compile: false\n  torch_compile_mode: default", ["train.torch_compile_mode: it switches torch_compile on, which is false"]),
     "bounds upside down": ("grpo.beta", "0.0\n  use_adaptive_entropy: true\n  entropy_coef_min: 2.0", ["grpo.entropy_coef_min: 2 leaves nothing up to entropy_coef_max, 1."]),
@@ -301,6 +315,31 @@ def test_a_mistake_in_the_settings_is_named(setting, name, text, said):
     if not re.search("not YAML|no multiple|say the same|do not go together", message):
         flawed = text.splitlines()[-1].strip()
         assert flawed.partition(":")[0] in lines[line - 1]
+
+
+ONCE = {
+    "sampling where nothing is sampled": ("sft.init", "models/base\n  generation_kwargs: {min_new_tokens: 5}"),
+    "a date for a text": ("data.salt", "2026-01-01"),
+    "a date among TRL's": ("sft.init", "models/base\n  lr_scheduler_kwargs: {num_cycles: 2026-01-01}"),
+    "a list of a date": ("train.lora", "{rank: 8, alpha: 8, targets: [2026-01-01]}"),
+    "a date in quotes that are missing": ("model.source", "raw\n  chat_template_kwargs: {date_string: 2024-07-26}"),
+    "a switch that is no number": ("model.source", "raw\n  chat_template_kwargs: {a: .inf}"),
+    "a switch that is a list": ("model.source", "raw\n  chat_template_kwargs: {a: [1]}"),
+    "no subset of a built-in task": ("data.sft.source", 'builtin:arithmetic\n    subset: ""'),
+    "no subset of a file": ("data.sft.source", 'raw\n    subset: ""'),
+    "no split of a file": ("data.sft.source", 'raw\n    split: ""'),
+    "no evaluation set of a built-in task": ("data.sft.source", 'builtin:arithmetic\n    eval: ""'),
+    "no system text": ("data.sft.source", 'raw\n    system: ""'),
+}
+
+
+@pytest.mark.parametrize(("name", "text"), ONCE.values(), ids=ONCE)
+def test_a_mistake_is_said_once(setting, name, text):
+    """One line for one mistake."""
+    setting(name, text)
+    with pytest.raises(InputError) as refused:
+        checks.check(PATH)
+    assert 1 == len(str(refused.value).splitlines())
 
 
 def test_all_mistakes_come_at_once(setting):

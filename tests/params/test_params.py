@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import re
+import shutil
 
 import pytest
 import small
@@ -13,6 +14,7 @@ import transformers
 import trl
 from accelerate.utils import DynamoBackend
 from small import experiment
+from torch._inductor import list_mode_options
 from transformers import SchedulerType
 from transformers.debug_utils import DebugOption
 from transformers.generation import RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper
@@ -24,7 +26,7 @@ from transformers.training_args import OptimizerNames
 from llmrl import fields, params
 from llmrl.fields import many
 from llmrl.graph import STAGES
-from llmrl.params import PATH, checks, unused
+from llmrl.params import PATH, checks, combinations, unused
 from llmrl.training import options
 
 
@@ -111,9 +113,10 @@ def test_choices_are_those_of_the_libraries():
     assert tuple(name.value for name in DebugOption) == options.choices("debug")
     assert set(INTEGRATION_TO_CALLBACK) == {*options.choices("report_to")}
     assert set(ALL_CACHE_IMPLEMENTATIONS) == {*options.choices("cache_implementation")}
-    assert ("default", "reduce-overhead", "max-autotune") == options.choices("torch_compile_mode")
-    assert ("all", "non_padding", "no") == options.choices("include_num_input_tokens_seen")
-    assert ("transformers", "vllm") == options.choices("vllm_model_impl")
+    assert set(list_mode_options()) == {*options.choices("torch_compile_mode")}
+    compared = re.findall(r'include_num_input_tokens_seen [!=]= "(\w+)"', inspect.getsource(transformers.trainer))
+    assert {"all", *compared} == {*options.choices("include_num_input_tokens_seen")}
+    assert () == options.choices("vllm_model_impl")  # vLLM's own, of which a help text names two
     assert ("fork", "spawn", "forkserver") == options.shared()["dataloader_multiprocessing_context"].choices
     assert {name for name in vars(transformers.GenerationConfig()) if name[0] != "_"} <= {*options.sampling_arguments()}
 
@@ -206,7 +209,9 @@ EDGES = [
     ("grpo.beta", "0.0\n  min_p: 1\n  epsilon: 2\n  scale_rewards: batch\n  importance_sampling_level: sequence"),
     ("grpo.beta", "0.0\n  top_entropy_quantile: 0\n  entropy_coef: -1\n  cache_implementation: static"),
     ("grpo.beta", "0.0\n  loss_type: sapo\n  sapo_temperature_pos: 2\n  remove_unused_columns: false"),
-    ("grpo.beta", "0.0\n  generation_kwargs: {stop_strings: [a], no_repeat_ngram_size: 3, do_sample: true}"),
+    ("grpo.beta", "0.0\n  generation_kwargs: {suppress_tokens: [5], no_repeat_ngram_size: 3, do_sample: true}"),
+    ("train.seed", "1\n  torch_compile: true\n  torch_compile_mode: max-autotune-no-cudagraphs"),
+    ("train.seed", "1\n  include_num_input_tokens_seen: non_padding"),
     (
         "grpo.beta",
         "0.0\n  use_adaptive_entropy: true\n  entropy_coef_min: 1\n  generation_kwargs: {repetition_penalty: 1}",
@@ -246,6 +251,27 @@ def test_a_whole_number_is_a_float_where_transformers_needs_one(setting):
     RepetitionPenaltyLogitsProcessor(penalty)
 
     assert (2.0, 3.0) == (temperature, penalty)
+
+
+@pytest.mark.parametrize("weights", ["null", "[1.0]"])
+def test_one_loss_is_a_list_of_one(setting, tmp_path, weights):
+    """As TRL's config has it: what is recorded, and would be trained, is the same."""
+    found = []
+    for text in ("ipo", "[ipo]"):
+        shutil.copy(small.ROOT / "params.yaml", tmp_path)
+        setting("dpo.loss_type", text)
+        setting("dpo.loss_weights", weights)
+        found.append(params.experiment().stages["dpo"])
+
+    assert found[0] == found[1]
+    assert ["ipo"] == found[0].deciding["loss_type"]
+    assert ["ipo"] == trl.DPOConfig(**small.run(tmp_path, found[0], [small.ROWS["dpo"]]).arguments).loss_type
+
+
+@pytest.mark.parametrize("name", [name for name in combinations.NOT_SAMPLED if name not in ("n", "max_tokens")])
+def test_what_cannot_be_sampled_by_is_transformers_own(name):
+    """What is refused with a word of its own would otherwise be taken."""
+    assert name in options.sampling_arguments()
 
 
 def test_names_decided_elsewhere_exist():

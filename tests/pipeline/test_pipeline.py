@@ -209,6 +209,7 @@ def test_run_section_changes_nothing(unchanged: Clone) -> None:
     assert [] == unchanged.stages("dvc", "exp", "run", "-S", "run.verbosity=quiet")
 
 
+@pytest.mark.slow
 def test_one_dial(unchanged: Clone) -> None:
     """`-S train.lr=1e-5` reaches the optimizer of all four stages, each times its lr_scale, and reruns nothing else."""
     known = {record["id"] for record in unchanged.runs()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -208,13 +207,11 @@ def test_a_tool_that_hangs(tool, monkeypatch, capfd):
     """It has failed after a while, which is said once, in a line."""
     tool(HANGS)
     monkeypatch.setattr(devices, "PATIENCE", 0.2)
-    begun = time.monotonic()
 
     assert [] == devices.visible()
     assert "cpu" == devices.machine().kind
     assert ["0"] == names(monkeypatch, "0")
     assert "nvidia-smi has not answered for 0.2 s: it is waited for no longer\n" == capfd.readouterr().err
-    assert time.monotonic() - begun < 5
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from dataclasses import asdict, fields, replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +304,32 @@ def test_beside_another_run() -> None:
     assert "c, 2.00 s a step" == told(one)[1]
 
 
+def test_logs_are_read_of_no_more_runs_than_are_needed() -> None:
+    """A log may be long: of runs that all went on at once the last one's is, and no other."""
+    one = planned(settings("sft"))
+    for name in "abc":
+        log = record(one, name, started="2026-01-01T00:00:00+00:00").with_name("metrics.jsonl")
+        log.write_text("read\n")
+    record(one, "d", started="2026-01-01T00:00:01+00:00")
+
+    assert "d, 2.00 s a step beside another run" == told(one)[1]
+
+
+def test_the_last_runs_tell() -> None:
+    """Of a stage so many are looked at; those of other stages do not count among them."""
+    one, other = planned(settings("sft")), planned(settings("sft", {"threads": 1}))
+    days = [f"{date(2025, 1, 1) + timedelta(days=day)}T00:00:00+00:00" for day in range(past.LATEST + 1)]
+    record(one, "first", started=days[0])
+    for day in days[1:-1]:
+        record(other, f"other_{day}", started=day)
+        record(planned(settings("dpo")), f"dpo_{day}", started=day.replace("T00", "T12"))
+    within = told(one)[1]
+    record(other, "last", started=days[-1])
+
+    assert "first, 2.00 s a step" == within
+    assert "last had another threads" == told(one)[1]
+
+
 def test_records_that_tell_nothing_are_passed_over() -> None:
     """One that was cut short, by a machine that went down say, and one of a version that recorded less."""
     one = planned(settings("sft"))
@@ -345,3 +372,10 @@ def test_answers_before_count_where_no_stage_has_given_them(init: str, times: in
 
     found = costs.assumed(one, 1, data)[0] - costs.assumed(one, 1, free)[0]
     assert found == pytest.approx(times * rounds * protocol.max_new_tokens * token)
+
+
+def test_a_run_that_was_too_short_is_said() -> None:
+    """Of one logged step no time a step follows; that there was a run is not denied."""
+    one = planned(settings("reward"))
+    record(one, steps=1)
+    assert (None, "its runs here logged too few steps to tell") == told(one)

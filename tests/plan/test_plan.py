@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
 import sys
-import time
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from clone import Clone, micro_clone
 from small import experiment, made
@@ -17,20 +20,35 @@ from small import experiment, made
 from bench.inputs import MODELS
 from llmrl.data.settings import DATA_SETS
 from llmrl.plan import costs
+from llmrl.plan.__main__ import main
 
 ASKED = {"source": "builtin:arithmetic", "rows": 64, "eval_rows": 8}  # of each data set
 REVISION = "060db6499f32faf8b98477b0a26969ef7d8b9987"
 
 
-@pytest.fixture
-def clone(tmp_path: Path) -> Clone:
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The micro experiment, nothing of it run yet."""
-    return micro_clone(tmp_path / "clone")
+    return micro_clone(tmp_path_factory.mktemp("fresh") / "clone")
 
 
-def plan(clone: Clone, *arguments: str) -> str:
-    printed = clone.run(sys.executable, "-m", "llmrl.plan", *arguments)
-    return "\n".join(line.rstrip() for line in printed.splitlines()) + "\n"
+def copied(clone: Clone, folder: Path) -> Clone:
+    """The same in another folder."""
+    shutil.copytree(clone.folder, folder / "clone", symlinks=True)
+    return Clone(folder / "clone")
+
+
+def plan(clone: Clone) -> str:
+    """What `make plan` prints in a clone; within this process, as DVC's import takes longer than all else."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed, redirect_stderr(printed):
+        patch.chdir(clone.folder)
+        for name, value in clone.environment.items():
+            patch.setenv(name, value)
+        if hub := clone.environment.get("HF_HUB_CACHE"):  # which huggingface_hub reads once
+            patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", hub)
+        patch.setattr(sys, "argv", ["llmrl.plan"])
+        main()
+    return "\n".join(line.rstrip() for line in printed.getvalue().splitlines()) + "\n"
 
 
 def row(printed: str, name: str) -> list[str]:
@@ -45,15 +63,16 @@ def first_size(text: str) -> float:
     return float(found[1]) * {"M": 1, "G": 1024}[found[2]]
 
 
-def test_before_anything_has_run(clone: Clone) -> None:
+def test_before_anything_has_run(fresh: Clone) -> None:
     """All stages would run, in DVC's words; the figures are those of the settings, and the parts add up to what is
-    expected. It costs seconds: neither torch nor transformers nor TRL is imported.
+    expected. It costs seconds of a core: neither torch nor transformers nor TRL is imported.
     """
     heavy = "{'torch', 'transformers', 'trl'}"
     code = f"import sys; from llmrl.plan.__main__ import main; main(); print(sorted({heavy} & set(sys.modules)))"
-    begun = time.monotonic()
-    printed = clone.run(sys.executable, "-c", code, "--parts")
-    took = time.monotonic() - begun
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    printed = fresh.run(sys.executable, "-c", code, "--parts")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     peak = printed[printed.index("memory at the peak") : printed.index("memory while")]
     parts = [first_size(line) for line in peak.splitlines() if re.match(r"    [a-z]", line)]
 
@@ -71,10 +90,11 @@ def test_before_anything_has_run(clone: Clone) -> None:
     assert first_size(printed[printed.index("memory") :]) == pytest.approx(sum(parts), rel=0.02)
 
 
-def test_models_whose_sizes_are_not_known(clone: Clone) -> None:
+def test_models_whose_sizes_are_not_known(fresh: Clone, tmp_path: Path) -> None:
     """One that is not here yet, and one of another architecture: that is said, with what fetches it; what is known is
     shown, and nothing is made up.
     """
+    clone = copied(fresh, tmp_path)
     clone.environment["HF_HUB_CACHE"] = str(clone.folder.parent / "hub")
     clone.params(model={"source": "Qwen/Qwen2.5-0.5B", "revision": REVISION})
     printed = plan(clone)
@@ -94,9 +114,9 @@ def test_models_whose_sizes_are_not_known(clone: Clone) -> None:
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def tiny(fresh: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The micro experiment with its data sets and its base model, of which nothing is trained."""
-    clone = micro_clone(tmp_path_factory.mktemp("tiny") / "clone")
+    clone = copied(fresh, tmp_path_factory.mktemp("tiny"))
     clone.environment["HF_HUB_CACHE"] = str(clone.folder.parent / "hub")
     clone.run("dvc", "repro", "models/dvc.yaml", "data/dvc.yaml")
     clone.commit("data sets and base model")
@@ -245,10 +265,9 @@ def test_steps_are_those_of_the_trainer(tmp_path: Path, stage: str, options: dic
 
 
 @pytest.fixture(scope="module")
-def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, str]:
-    """The micro experiment with less memory than sft takes, and what sft said to that."""
-    clone = micro_clone(tmp_path_factory.mktemp("refused") / "clone")
-    clone.run("dvc", "repro", "models/dvc.yaml", "data/dvc.yaml:prepare@sft", "data/dvc.yaml:prepare@prompts")
+def refused(tiny: Clone, tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, str]:
+    """The same with less memory than sft takes, and what sft said to that."""
+    clone = copied(tiny, tmp_path_factory.mktemp("refused"))
     changes = {"per_device_eval_batch_size": 8, "max_steps": 6}
     clone.params(run={"memory_gib": 0.16}, train={"logging_steps": 1}, sft=changes)
     return clone, clone.run("dvc", "repro", "--single-item", "sft", check=False)

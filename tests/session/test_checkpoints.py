@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from llmrl import environment
 from llmrl.errors import InputError
 from llmrl.folders import PROVENANCE, TRAINING
 from llmrl.session import checkpoints, locks, resume
@@ -173,3 +174,16 @@ def test_a_version_that_moves_what_is_restored_is_refused(name):
     trainer = SimpleNamespace(**{other: None for other in resume.ATTRIBUTES if other != name})
     with pytest.raises(InputError, match=f"has no {name}"):
         resume.require_restorable(trainer, None)
+
+
+def test_what_to_do_about_such_a_version(monkeypatch, tmp_path):
+    """As where a package is missing: no mark is to be removed of an environment that `make` has not set up."""
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    with pytest.raises(InputError) as raised:
+        resume.require_restorable(SimpleNamespace(), None)
+    assert str(raised.value).endswith(environment.remedy())
+    assert ".ready" not in str(raised.value)
+
+    (tmp_path / ".ready").touch()
+    with pytest.raises(InputError, match=f"`rm {tmp_path}/.ready && VENV={tmp_path} make setup`"):
+        resume.require_restorable(SimpleNamespace(), None)

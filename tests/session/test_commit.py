@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +18,34 @@ def run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-@pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A repository with a stage that has made a model, all of it committed; the model's hash."""
-    monkeypatch.chdir(tmp_path)
+def stand_in(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Go into a repository, as somebody who may commit."""
+    patch.chdir(folder)
     for name in ("NAME", "EMAIL"):
         for who in ("AUTHOR", "COMMITTER"):
-            monkeypatch.setenv(f"GIT_{who}_{name}", "test@example.org")
+            patch.setenv(f"GIT_{who}_{name}", "test@example.org")
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with a stage that has made a model, all of it committed."""
+    folder = tmp_path_factory.mktemp("committed")
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in(folder, patch)
+        make()
+    return folder
+
+
+@pytest.fixture
+def made(committed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A copy of it, in which the test stands; the model's hash."""
+    shutil.copytree(committed, tmp_path, symlinks=True, dirs_exist_ok=True)
+    stand_in(tmp_path, monkeypatch)
+    return repository.digest(Path("models/sft"))
+
+
+def make() -> None:
+    """Make it where one stands."""
     Path("metrics").mkdir()
     for file in ("params.yaml", "metrics/sft.json"):
         Path(file).write_text("{}\n")
@@ -36,7 +59,6 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     run(sys.executable, "-m", "dvc", "repro", "-q")
     run("git", "add", "-A")
     run("git", "commit", "-qm", "all")
-    return repository.digest(Path("models/sft"))
 
 
 @pytest.mark.usefixtures("made")
@@ -80,6 +102,17 @@ def test_another_machine_s_model_was_committed(made):
 
 
 def test_without_git(tmp_path, monkeypatch):
-    """No commit, no changes, no warning."""
+    """No commit, no warning; what was changed is not known, which is not that nothing was."""
     monkeypatch.chdir(tmp_path)
-    assert (None, [], None) == (commit.head(), commit.uncommitted(), commit.warning("sft", "1.dir"))
+    assert (None, None, None) == (commit.head(), commit.uncommitted(), commit.warning("sft", "1.dir"))
+
+
+@pytest.mark.usefixtures("made")
+def test_where_git_refuses(monkeypatch):
+    """In a folder of another user's it tells nothing."""
+    Path("params.yaml").write_text("{a: 1}\n")
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    assert ["params.yaml"] == commit.uncommitted()
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own tests do so
+    assert (None, None) == (commit.head(), commit.uncommitted())

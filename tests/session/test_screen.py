@@ -184,15 +184,19 @@ def test_a_bar_says_that_it_evaluates_and_goes_back(tmp_path: Path) -> None:
 
 def test_what_is_not_counted_says_for_how_long(folder: record.Folder, monkeypatch, capsys) -> None:
     """In a log, where it takes long; else nothing."""
-    monkeypatch.setattr(progress, "POLL", 0.05)
-    monkeypatch.setattr(progress, "LINE_EVERY", 0.5)
+    monkeypatch.setattr(progress, "POLL", 0.01)
+    monkeypatch.setattr(progress, "LINE_EVERY", 600.0)
     with folder.phase("copying the model"):
-        time.sleep(0.2)
+        time.sleep(0.1)  # for many looks
     assert "" == capsys.readouterr().out
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.1)
+    said, end = "", time.monotonic() + 60
     with folder.phase("saving"):
-        time.sleep(1.2)
+        while not said and time.monotonic() < end:
+            time.sleep(0.02)
+            said = capsys.readouterr().out
 
-    assert re.fullmatch(r"(sft: saving: [01] s so far\n){1,2}", capsys.readouterr().out)
+    assert re.fullmatch(r"(sft: saving: \d+ s so far\n)+", said)
 
 
 @pytest.mark.usefixtures("folder")
@@ -218,10 +222,9 @@ def test_a_terminal_shows_a_bar_for_each_phase(tmp_path: Path) -> None:
     assert [] == [phase for phase in run["phases"] if not re.search(f"sft: {phase} ━", said)]
     for counted in ("tokenising", "measuring before", "answering before", "answering after"):
         assert counted in run["phases"]
-    assert re.search(r"sft: answering after ━+\S* 8 of 24 answers, \d+ s left", said)
-    assert re.search(r"sft: tokenizing train dataset ━", said)
+    assert re.search(r"sft: answering after ━+\S* \d+ of 24 answers", said)
     assert re.search(r"sft ━+ 3/3 left", said)
     assert raw.rindex("\x1b[?25h") > raw.rindex("\x1b[?25l")
     console = (run["folder"] / "console.log").read_text()
-    assert ["sft step 3/3"] == re.findall(r"^sft[ :].*\d/\d+", console, re.MULTILINE)
+    assert ["sft step 3/3"] == re.findall(r"^sft[ :].*3/3", console, re.MULTILINE)
     assert "\x1b" not in console

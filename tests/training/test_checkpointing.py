@@ -47,3 +47,13 @@ def test_every_adapter_learns(tmp_path: Path, stage: str, reentrant: bool) -> No
 
     assert learned
     assert all(learned)
+
+
+def test_trl_leaves_the_settings_as_they_are(tmp_path: Path) -> None:
+    """It takes its own key out of the map that it is given."""
+    given = {"use_reentrant": False, "selective": False}
+    options = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": dict(given)}
+    trainer, run = made(tmp_path, "sft", **options)
+
+    assert given == run.settings.trl["gradient_checkpointing_kwargs"]
+    assert given != trainer.args.gradient_checkpointing_kwargs

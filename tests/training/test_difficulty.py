@@ -13,6 +13,7 @@ from clone import Clone, micro_clone
 
 HELD_OUT = "data/prompts/eval.parquet"
 GRPO = (sys.executable, "-m", "stages.grpo")
+pytestmark = pytest.mark.slow  # a policy is trained that is right now and then
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,6 @@ def test_judging_disturbs_nothing(clone, plain) -> None:
     assert "judging prompts" in record["phases"]
 
 
-@pytest.mark.slow
 def test_killed_it_goes_on_with_the_same_prompts(clone) -> None:
     """And does not judge them again; the weights and figures are those of a run that was never disturbed."""
     clone.params(grpo={"pass_rate": [0.1, 0.9], "max_steps": 30})

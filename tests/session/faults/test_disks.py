@@ -54,6 +54,7 @@ def test_no_room_for_a_checkpoint(clone, completes, mount) -> None:
     completes()
 
 
+@pytest.mark.slow
 def test_no_room_for_the_second_checkpoint(clone, completes, mount) -> None:
     """Where room ends later, the run goes on from the checkpoint that is whole."""
     clone.params(run={"save_total_limit": 5})
@@ -80,6 +81,7 @@ def test_no_room_for_the_product(clone, completes, mount) -> None:
     completes("the model is trained")
 
 
+@pytest.mark.slow
 def test_dvc_finds_no_room(clone, completes, mount) -> None:
     """Where DVC cannot put the product into its cache, the stage need not train again."""
     clone.run("rm", "-rf", ".dvc/cache")  # which has what an undisturbed run made
@@ -110,6 +112,7 @@ def test_a_folder_that_cannot_be_written(clone, mount, folder: str) -> None:
     assert 10 > time.monotonic() - begun
 
 
+@pytest.mark.slow
 def test_inputs_that_were_changed(clone, completes) -> None:
     """A file cut short is named, and what DVC did not record is refused; `dvc repro` makes both anew."""
     weights, rows = clone.folder / "models/base/model.safetensors", clone.folder / "data/sft/train.parquet"

@@ -62,6 +62,7 @@ def test_told_to_end(clone, completes) -> None:
     completes("resumed   from step")
 
 
+@pytest.mark.slow
 def test_no_time_to_write(clone, completes) -> None:
     """Where the grace is too short for the step, the last checkpoint stays and the run goes on from there."""
     clone.params(run={"grace": 0})
@@ -74,6 +75,7 @@ def test_no_time_to_write(clone, completes) -> None:
     completes()
 
 
+@pytest.mark.slow
 def test_another_experiment_finds_nothing_and_going_back_does(clone, completes) -> None:
     """A checkpoint belongs to one experiment, however its policy is measured; and so does the model."""
     dvc = start(clone, "dvc", "repro", "sft")
@@ -88,6 +90,7 @@ def test_another_experiment_finds_nothing_and_going_back_does(clone, completes) 
     completes("the model is trained; what is left is to measure it")
 
 
+@pytest.mark.slow
 def test_a_temporary_checkout_goes_on(clone, undisturbed) -> None:
     """`dvc exp run --temp` finds the checkpoint that `dvc repro` left, and leaves none itself."""
     clone.commit("all but sft")

@@ -1,0 +1,35 @@
+"""Edits while a stage runs: DVC records the settings and the code that are there when it has ended, whatever made its
+model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llmrl import repository
+
+
+def snapshot(stage: str) -> dict[str, Any]:
+    """What DVC records of a stage's own settings and code, by where it stands, as dvc.yaml names it."""
+    declared = repository.load(Path("dvc.yaml"))["stages"][stage]
+    try:
+        sections = repository.load(Path("params.yaml"))
+    except yaml.YAMLError:  # in the middle of an edit
+        sections = {}
+    found: dict[str, Any] = {f"params.yaml ({name})": sections.get(name) for name in declared["params"]}
+    return found | {str(file): repository.digest(file) for file in code(declared["deps"])}
+
+
+def code(deps: list[str]) -> Iterator[Path]:
+    """The files of Python among the dependencies of a stage."""
+    for path in map(Path, deps):
+        yield from path.rglob("*.py") if path.is_dir() else [path] if path.suffix == ".py" and path.exists() else []
+
+
+def edited(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Where what was recorded before and now differs."""
+    return sorted(name for name in before | now if before.get(name, ...) != now.get(name, ...))
