@@ -8,8 +8,26 @@ from pathlib import Path
 
 # What pyproject.toml names for every machine, by the names under which it is imported.
 PACKAGES = (
-    *("accelerate", "datasets", "dotenv", "dvc", "dvclive", "fsspec", "httpx", "huggingface_hub", "mpmath", "peft"),
-    *("psutil", "pyarrow", "rich", "ruamel.yaml", "tensorboard", "torch", "transformers", "trl", "vl_convert", "yaml"),
+    "accelerate",
+    "datasets",
+    "dotenv",
+    "dvc",
+    "dvclive",
+    "fsspec",
+    "httpx",
+    "huggingface_hub",
+    "mpmath",
+    "peft",
+    "psutil",
+    "pyarrow",
+    "rich",
+    "ruamel.yaml",
+    "tensorboard",
+    "torch",
+    "transformers",
+    "trl",
+    "vl_convert",
+    "yaml",
 )
 WINDOWS = "Windows is not supported: Linux or macOS is needed, or WSL (https://learn.microsoft.com/windows/wsl)."
 

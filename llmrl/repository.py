@@ -91,8 +91,8 @@ def digest(path: Path) -> str:
                 md5.update(block)
         return md5.hexdigest()
     named = {file.relative_to(path).parts: file for file in files(path)}
-    listed = [{"md5": digest(named[parts]), "relpath": "/".join(parts)} for parts in sorted(named)]
-    return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+    entries = [{"md5": digest(named[parts]), "relpath": "/".join(parts)} for parts in sorted(named)]
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def sha256(path: Path) -> str:

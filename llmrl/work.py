@@ -27,7 +27,7 @@ from llmrl.graph import STAGES
 from llmrl.measuring import held_out
 from llmrl.measuring.figures import Figures
 from llmrl.models import loading
-from llmrl.params import combinations
+from llmrl.params import on_model
 from llmrl.plan import costs, fit, memory
 from llmrl.plan.shape import Shape
 from llmrl.progress import Progress
@@ -146,9 +146,9 @@ class Work:
         settings, machine, gib = self.settings, self.run.hardware, self.settings.run.memory_gib
         config = json.loads((Path(settings.own.init) / "config.json").read_text())
         shape = Shape.of(config)
-        combinations.check_model_and_device(settings, config, shape is not None, machine.kind)
-        combinations.check_architecture(settings)
-        combinations.check_reward_model(self.experiment.stages)
+        on_model.check_model_and_device(settings, config, shape is not None, machine.kind)
+        on_model.check_architecture(settings)
+        on_model.check_reward_model(self.experiment.stages)
         if shape is None:
             return None
         liger = machine.kernels == "liger"

@@ -63,12 +63,13 @@ class Clone:
         }
         (folder.parent / "gitconfig").write_text("[user]\nname = Test\nemail = test@example.org\n")
 
-    def run(self, *command: str, check: bool = True) -> str:
-        """What a command prints, on either stream."""
+    def run(self, *command: str, check: bool = True, answer: str = "") -> str:
+        """What a command prints, on either stream, with an answer to read and no more."""
         done = subprocess.run(
             command,
             cwd=self.folder,
             env=self.environment,
+            input=answer,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -77,7 +77,8 @@ def by_past_runs(planned: Planned, number: int, data: Data, device: str) -> tupl
         last, beside = next(stepped, None), " beside another run"
     if last is None:
         nearest = next((f"{one['id']} had another {first_few(names)}" for one, names in others if a_step(one)), None)
-        short = "its runs here logged too few steps to tell" if alike or others else "no run of it is recorded here"
+        ended = any("exit" in one for one in [*alike, *(one for one, _ in others)])  # the one that asks has not
+        short = "its runs here logged too few steps to tell" if ended else "no run of it is recorded here"
         return None, nearest or short
     each, phases = a_step(last) or 0.0, dict[str, float]()
     for record in reversed(alike):

@@ -13,7 +13,6 @@ import argparse
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from llmrl import repository
@@ -60,29 +59,27 @@ def began(record: Record) -> str:
     return ", ".join(said)
 
 
-def what_made(product: Path) -> Table:
+def what_made(product: Path) -> Text:
     """The runs and commits that have made what lies in a folder. Raises InputError where there are none."""
     if not product.is_dir():
         raise InputError(f"{product} is no folder; models/grpo, for one, is where a stage writes.")
     digest = repository.digest(product)
-    table = Table.grid(padding=(0, 2))
-    table.add_row("hash", digest)
+    said = [("hash", digest)]
     runs = [record for record in records().values() if record and record.get("model") == digest]
     for record in runs:
-        table.add_row("run", Text(f"runs/{record['id']}: {ended(record)}, {record['started']}, on {record['machine']}"))
+        said.append(("run", f"runs/{record['id']}: {ended(record)}, {record['started']}, on {record['machine']}"))
         if at := began(record):
-            table.add_row("  at", Text(at))
+            said.append(("  at", at))
     found = commits(digest)
     for called, back in found:
-        table.add_row("recorded", Text(called))
-        table.add_row("  back to it", Text(back))
+        said += [("recorded", called), ("  back to it", back)]
     if not runs and not found:
         raise InputError(
             f"{product}: no run of this clone, and no commit or experiment that it knows, made a product of the hash "
             f"{digest}. Either a file in it was changed, or it was made elsewhere: `git fetch` and `dvc exp pull "
             "origin` bring commits and experiments."
         )
-    return table
+    return Text("\n".join(f"{name:14}{text}" for name, text in said))
 
 
 def every() -> Text:

@@ -71,8 +71,12 @@ DECIDED = {
     "truncation_mode": "nothing: a row that is longer than max_length is left out",
     **dict.fromkeys(
         (
-            *("include_for_metrics", "batch_eval_metrics", "prediction_loss_only", "eval_do_concat_batches"),
-            *("eval_accumulation_steps", "eval_use_gather_object"),
+            "include_for_metrics",
+            "batch_eval_metrics",
+            "prediction_loss_only",
+            "eval_do_concat_batches",
+            "eval_accumulation_steps",
+            "eval_use_gather_object",
         ),
         "nothing: of TRL's evaluations the figures are kept, no predictions",
     ),
@@ -92,53 +96,47 @@ PART = Bound(lambda value: 0 < value <= 1, "greater than 0 and at most 1", "is n
 PORT = Bound(lambda value: 0 < value < 2**16, "between 1 and 65535", "is no port, which is between 1 and 65535")
 # Numbers that make sense, by name; one stage's own has its name before. TRL, transformers and torch would reject others
 # only after a model was loaded, or never.
-BOUNDS: dict[str, tuple[Bound, ...]] = {
-    "max_steps": (
-        Bound(lambda value: value == -1 or value >= 1, "at least 1, or -1: epochs decide", "is less than 1"),
+BOUNDED: tuple[tuple[tuple[Bound, ...], str], ...] = (
+    (
+        (Bound(lambda value: value == -1 or value >= 1, "at least 1, or -1: epochs decide", "is less than 1"),),
+        "max_steps",
     ),
-    "num_generations": (at_least(2),),
-    "warmup_steps": (at_least(0), STEPS),
-    **dict.fromkeys(("eval_steps", "logging_steps"), (above(0), STEPS)),
-    **dict.fromkeys((*WHOLE, "per_device_eval_batch_size", "max_length"), (at_least(1),)),
-    **dict.fromkeys(
-        (
-            *("torch_empty_cache_steps", "dataloader_prefetch_factor", "ddp_bucket_cap_mb", "dataset_num_proc"),
-            *("pad_to_multiple_of", "precompute_ref_batch_size", "ref_model_sync_steps", "num_iterations"),
-            *("vllm_tensor_parallel_size", "vllm_max_model_length"),
-        ),
+    ((at_least(2),), "num_generations"),
+    ((at_least(0), STEPS), "warmup_steps"),
+    ((above(0), STEPS), "eval_steps logging_steps"),
+    (
         (at_least(1),),
+        """
+        num_generations_eval max_completion_length generation_batch_size steps_per_generation num_iterations
+        per_device_eval_batch_size max_length torch_empty_cache_steps dataloader_prefetch_factor ddp_bucket_cap_mb
+        dataset_num_proc pad_to_multiple_of precompute_ref_batch_size ref_model_sync_steps vllm_tensor_parallel_size
+        vllm_max_model_length
+        """,
     ),
-    **dict.fromkeys(
-        (
-            *("eval_delay", "weight_decay", "max_grad_norm", "neftune_noise_alpha", "dataloader_num_workers"),
-            *("router_aux_loss_coef", "center_rewards_coefficient", "grpo.beta", "epsilon", "epsilon_high", "top_k"),
-            *("entropy_coef_delta", "entropy_target", "vespo_k_pos", "vespo_k_neg", "vespo_lambda_pos"),
-            *("vespo_lambda_neg", "vllm_server_timeout", "vllm_importance_sampling_clip_min"),
-            "max_tool_calling_iterations",
-        ),
+    (
         (at_least(0),),
+        """
+        eval_delay weight_decay max_grad_norm neftune_noise_alpha dataloader_num_workers router_aux_loss_coef
+        center_rewards_coefficient grpo.beta epsilon epsilon_high top_k entropy_coef_delta entropy_target vespo_k_pos
+        vespo_k_neg vespo_lambda_pos vespo_lambda_neg vllm_server_timeout vllm_importance_sampling_clip_min
+        max_tool_calling_iterations
+        """,
     ),
-    **dict.fromkeys(
-        (
-            # With an epsilon of 0 Adam divides 0 by 0 where a weight has no gradient, as of tokens that no row has.
-            *("temperature", "num_train_epochs", "adam_epsilon", "repetition_penalty", "discopop_tau", "delta"),
-            # Of DPO it is a factor of every loss but `sft`, and two divide by it.
-            *("dpo.beta", "sapo_temperature_pos", "sapo_temperature_neg", "off_policy_mask_threshold"),
-            *("vllm_importance_sampling_clip_max", "vllm_importance_sampling_cap"),
-        ),
+    # With an epsilon of 0 Adam divides 0 by 0 where a weight has no gradient, as of tokens that no row has. Of DPO beta
+    # is a factor of every loss but `sft`, and two divide by it.
+    (
         (above(0),),
+        """
+        temperature num_train_epochs adam_epsilon repetition_penalty discopop_tau delta dpo.beta sapo_temperature_pos
+        sapo_temperature_neg off_policy_mask_threshold vllm_importance_sampling_clip_max vllm_importance_sampling_cap
+        """,
     ),
-    **dict.fromkeys(("adam_beta1", "adam_beta2"), (BELOW_ONE,)),
-    **dict.fromkeys(
-        (
-            *("label_smoothing_factor", "label_smoothing", "ld_alpha", "ref_model_mixup_alpha", "min_p"),
-            "top_entropy_quantile",
-        ),
-        (SHARE,),
-    ),
-    **dict.fromkeys(("top_p", "vllm_gpu_memory_utilization"), (PART,)),
-    **dict.fromkeys(("vllm_server_port", "vllm_group_port"), (PORT,)),
-}
+    ((BELOW_ONE,), "adam_beta1 adam_beta2"),
+    ((SHARE,), "label_smoothing_factor label_smoothing ld_alpha ref_model_mixup_alpha min_p top_entropy_quantile"),
+    ((PART,), "top_p vllm_gpu_memory_utilization"),
+    ((PORT,), "vllm_server_port vllm_group_port"),
+)
+BOUNDS = {name: bounds for bounds, names in BOUNDED for name in names.split()}
 # Values that are one of a few texts: as we allow, or where libraries list or compare them.
 CHOICES = {
     # `wrapped` would let a document attend to the one before it.
@@ -163,7 +161,8 @@ ENUMERATED = {
 LISTED = {
     "report_to": ("transformers", "integrations/integration_utils.py", r"\nINTEGRATION_TO_CALLBACK = \{(.+?)\n\}"),
     "cache_implementation": (
-        *("transformers", "generation/configuration_utils.py"),
+        "transformers",
+        "generation/configuration_utils.py",
         r"\n\w*CACHE_IMPLEMENTATIONS = \(([^)]+)\)",
     ),
     "torch_compile_mode": ("torch", "_inductor/__init__.py", r'\n {8}("[\w-]+"): '),
@@ -173,8 +172,12 @@ COMPARED = {
     **{
         name: ("trainer/{}_trainer.py", name)
         for name in (
-            *("loss_type", "f_divergence_type", "importance_sampling_level", "multi_objective_aggregation"),
-            *("scale_rewards", "vllm_importance_sampling_mode"),
+            "loss_type",
+            "f_divergence_type",
+            "importance_sampling_level",
+            "multi_objective_aggregation",
+            "scale_rewards",
+            "vllm_importance_sampling_mode",
         )
     },
     "vllm_mode": ("generation/vllm_generation.py", "mode"),

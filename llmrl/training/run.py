@@ -75,15 +75,6 @@ class Run:
         return load_policy(folder, how).to(self.hardware.kind)
 
     def lora(self, task: str) -> LoraConfig | None:
-        """The adapters to train in place of the weights, if any; of a classifier (SEQ_CLS) its head is trained too."""
-        from peft import LoraConfig
-
-        if (chosen := self.settings.own.lora) is None:
-            return None
-        return LoraConfig(
-            task_type=task,
-            r=chosen.rank,
-            lora_alpha=chosen.alpha,
-            lora_dropout=chosen.dropout,
-            target_modules=chosen.targets,
-        )
+        """The adapters to train in place of the weights, if any."""
+        chosen = self.settings.own.lora
+        return chosen.config(task) if chosen else None

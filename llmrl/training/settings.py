@@ -13,6 +13,8 @@ from llmrl.graph import STAGES
 from llmrl.training import options
 
 if TYPE_CHECKING:
+    from peft import LoraConfig
+
     from llmrl.measuring.settings import Answers
     from llmrl.session.settings import RunSettings
 
@@ -37,6 +39,18 @@ class Lora:
         "the layers' matrices in 4 bit while the adapters are trained (https://arxiv.org/abs/2305.14314); as these are "
         "then added to the weights as they were, the saved model answers a little unlike the trained one",
     ] = False
+
+    def config(self, task: str) -> LoraConfig:
+        """As peft takes it; of a classifier (SEQ_CLS) the head is trained too."""
+        from peft import LoraConfig
+
+        return LoraConfig(
+            task_type=task,
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=self.targets,
+        )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
+from architectures import NARROW
 from clone import ROOT
 from library_logs import logged_by_transformers
 
@@ -20,16 +21,8 @@ from llmrl.folders import check_kind
 from llmrl.models.loading import load_policy
 
 TINY = ROOT / "models/tiny"
-TEXT = {
-    "vocab_size": 512,  # room for the built-in tokenizer
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 256,
-}
+TEXT = {name: size for name, size in NARROW.items() if name != "tie_word_embeddings"}
+TEXT |= {"vocab_size": 512}  # room for the built-in tokenizer
 SEEING = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 SEEING |= {"image_size": 28, "patch_size": 14}
 LOOKING = {"depth": 1, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "patch_size": 14}

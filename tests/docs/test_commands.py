@@ -141,18 +141,7 @@ def told(said: str, pattern: str) -> str:
 
 def typed(clone: Clone, command: str, check: bool = True, answer: str = "") -> str:
     """What a command says that is copied into a shell, which has these lines to read and no more."""
-    done = subprocess.run(
-        ("bash", "-c", command),
-        cwd=clone.folder,
-        env=clone.environment,
-        input=answer,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    assert not check or done.returncode == 0, done.stdout
-    return done.stdout
+    return clone.run("bash", "-c", command, check=check, answer=answer)
 
 
 def up_to_date(clone: Clone) -> bool:

@@ -375,7 +375,11 @@ def test_answers_before_count_where_no_stage_has_given_them(init: str, times: in
 
 
 def test_a_run_that_was_too_short_is_said() -> None:
-    """Of one logged step no time a step follows; that there was a run is not denied."""
+    """Of one logged step no time a step follows; that there was a run is not denied. The one that asks is none yet."""
     one = planned(settings("reward"))
-    record(one, steps=1)
+    file = record(one, steps=1)
     assert (None, "its runs here logged too few steps to tell") == told(one)
+    asking = json.loads(file.read_text())
+    del asking["exit"]
+    file.write_text(json.dumps(asking))
+    assert (None, "no run of it is recorded here") == told(one)

@@ -15,7 +15,7 @@ from small import settings
 
 from llmrl.errors import InputError
 from llmrl.graph import STAGES
-from llmrl.params import combinations
+from llmrl.params import on_model
 from llmrl.training.settings import Lora
 
 QWEN2, MAMBA = {"model_type": "qwen2"}, {"model_type": "mamba"}
@@ -37,7 +37,7 @@ FLEX = {"attn_implementation": "flex_attention"}
 def test_what_does_not_go_together(stage: str, own: dict, options: dict, config: dict, said: str) -> None:
     """Each is named, with what it needs."""
     with pytest.raises(InputError, match=said):
-        combinations.check_model_and_device(settings(stage, own, **options), config, config is not MAMBA, "cpu")
+        on_model.check_model_and_device(settings(stage, own, **options), config, config is not MAMBA, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_what_does_not_go_together(stage: str, own: dict, options: dict, config:
 )
 def test_what_goes_together(own: dict, options: dict, config: dict, kind: str) -> None:
     """Nothing is refused that need not be."""
-    combinations.check_model_and_device(settings("sft", own, **options), config, config is not MAMBA, kind)
+    on_model.check_model_and_device(settings("sft", own, **options), config, config is not MAMBA, kind)
 
 
 SUM = {"full_determinism": True}
@@ -61,10 +61,10 @@ SUM = {"full_determinism": True}
 def test_probabilities_that_cuda_adds_up_in_any_order(options: dict) -> None:
     """With full_determinism torch would refuse to, once the first completions are sampled."""
     with pytest.raises(InputError, match=r"grpo.top_p: 0.9 with full_determinism"):
-        combinations.check_model_and_device(settings("grpo", **options, **SUM), QWEN2, True, "cuda")
-    combinations.check_model_and_device(settings("grpo", **options, **SUM), QWEN2, True, "cpu")
-    combinations.check_model_and_device(settings("grpo", **options), QWEN2, True, "cuda")
-    combinations.check_model_and_device(settings("grpo", top_p=1.0, **SUM), QWEN2, True, "cuda")
+        on_model.check_model_and_device(settings("grpo", **options, **SUM), QWEN2, True, "cuda")
+    on_model.check_model_and_device(settings("grpo", **options, **SUM), QWEN2, True, "cpu")
+    on_model.check_model_and_device(settings("grpo", **options), QWEN2, True, "cuda")
+    on_model.check_model_and_device(settings("grpo", top_p=1.0, **SUM), QWEN2, True, "cuda")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_modules_that_can_have_no_adapter(stage: str, targets: list[str] | str, 
     """By the model's architecture, before it is loaded: peft would say so later, or of some nothing."""
     own = {"init": small.TINY, "lora": Lora(rank=4, alpha=8, targets=targets)}
     with pytest.raises(InputError, match=rf"params\.yaml: {stage}\.lora\.targets \(or train's\): {said}"):
-        combinations.check_architecture(settings(stage, own))
+        on_model.check_architecture(settings(stage, own))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_modules_that_can(tmp_path: Path, stage: str, targets: list[str] | str, 
     config = json.loads(Path(small.TINY, "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": tied}))
     own = {"init": str(tmp_path), "lora": Lora(rank=4, alpha=8, targets=targets)}
-    combinations.check_architecture(settings(stage, own))
+    on_model.check_architecture(settings(stage, own))
 
 
 # What peft itself refuses, of a model with such a config.
@@ -130,7 +130,7 @@ def test_experts_as_they_were_called(
     config.save_pretrained(tmp_path)
     own = {"init": str(tmp_path), "lora": Lora(rank=4, alpha=8, targets=targets)}
     drawn = torch.get_rng_state()
-    combinations.check_architecture(settings(stage, own))
+    on_model.check_architecture(settings(stage, own))
 
     assert torch.equal(drawn, torch.get_rng_state())  # no number was drawn for them
 
@@ -154,7 +154,7 @@ def test_adapters_that_peft_does_not_make(
     """It is asked before anything is loaded, of the whole of what is asked for."""
     config.save_pretrained(tmp_path)
     with pytest.raises(InputError, match=re.escape(f"params.yaml: dpo.{said}")):
-        combinations.check_architecture(settings("dpo", {"init": str(tmp_path), "lora": Lora(rank=4, alpha=8, **lora)}))
+        on_model.check_architecture(settings("dpo", {"init": str(tmp_path), "lora": Lora(rank=4, alpha=8, **lora)}))
 
 
 @pytest.mark.parametrize(
@@ -171,19 +171,19 @@ def test_a_reward_model_that_there_cannot_be(
     stages = {name: settings(name) for name in STAGES}
     said = f"no reward model can be made of models/base: transformers has no class that gives a {kind} a score."
     with pytest.raises(InputError, match=re.escape(f"params.yaml: reward.init: {said}")):
-        combinations.check_architecture(settings("reward", {"init": "models/base"}))
-    combinations.check_architecture(settings("sft", {"init": "models/base"}))
+        on_model.check_architecture(settings("reward", {"init": "models/base"}))
+    on_model.check_architecture(settings("sft", {"init": "models/base"}))
     with pytest.raises(InputError, match=re.escape(f"params.yaml: grpo.reward_model: {said}")):
-        combinations.check_reward_model(stages)
-    combinations.check_reward_model(stages | {"grpo": settings("grpo", {"reward_model": "models/judge"})})
+        on_model.check_reward_model(stages)
+    on_model.check_reward_model(stages | {"grpo": settings("grpo", {"reward_model": "models/judge"})})
     shutil.rmtree("models/base")  # of another's experiment: what is not there cannot be judged
-    combinations.check_reward_model(stages)
+    on_model.check_reward_model(stages)
     shutil.copytree(small.TINY, "models/base")
-    combinations.check_reward_model(stages)
+    on_model.check_reward_model(stages)
 
 
 def test_routers_that_there_are_not() -> None:
     """TRL refuses a coefficient of theirs once it has loaded the model; 0 switches off what there is not."""
     with pytest.raises(InputError, match="models/tiny has no mixture of experts"):
-        combinations.check_architecture(settings("sft", {"init": small.TINY}, router_aux_loss_coef=0.1))
-    combinations.check_architecture(settings("sft", {"init": small.TINY}, router_aux_loss_coef=0.0))
+        on_model.check_architecture(settings("sft", {"init": small.TINY}, router_aux_loss_coef=0.1))
+    on_model.check_architecture(settings("sft", {"init": small.TINY}, router_aux_loss_coef=0.0))
