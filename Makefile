@@ -46,7 +46,7 @@ $(READY): | requirements.lock
 	@cp requirements.lock $@
 
 PROFILES := $(sort $(wildcard profiles/*.yaml))
-.PHONY: params plan pin profile repro runs test test-slow lint fix plots lock
+.PHONY: params plan pin profile repro report card verify runs test test-slow lint fix lock
 params: $(READY)  ## check params.yaml and print what each trainer gets
 	@python -m llmrl.params
 
@@ -69,24 +69,33 @@ repro: $(READY)  ## check the settings, then run whatever is missing or changed
 	@dvc repro
 	@python -m llmrl.session.checkpoints  # that DVC's cache has made needless
 
+report: $(READY)  ## report.html: what training did, on one page; REV=my-experiment, REV="HEAD~1 my-experiment" compares
+	@python -m llmrl.report $(REV)
+
+card: $(READY)  ## a model card for the Hub: make card OF=models/dpo OUT=folder
+	@python -m llmrl.report.card $(or $(OF),models/grpo) $(OUT)
+
+verify: $(READY)  ## whether all is what the recorded inputs made; AGAIN=grpo makes that anew, beside, and compares
+	@python -m llmrl.report.verify $(if $(AGAIN),--again $(AGAIN))
+
 runs: $(READY)  ## the runs there were; OF=models/grpo: which of them, at which commit, made that
 	@python -m llmrl.report.runs $(OF)
 
 # Two processes of one thread: of two threads each, they would stand in each other's way.
+TWO := OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile
 test: $(READY)  ## the tests, in under ten minutes on two cores
-	@OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu"
+	@$(TWO) -m "not slow and not gpu"
 
+# Those that take both cores come last, one after the other. In the order of their names no long file is the last one.
 test-slow: $(READY)  ## the tests that take minutes each, as CI runs them
-	@python -m pytest -q -m "slow and not gpu"
+	@$(TWO) --no-loadscope-reorder -m "slow and not gpu and not alone"
+	@python -m pytest -q -m "slow and not gpu and alone"
 
 lint: $(READY)  ## report what ruff and mypy find
 	@ruff check . && ruff format --check . && mypy
 
 fix: $(READY)  ## mend what ruff can
 	@ruff check --fix . && ruff format .
-
-plots: $(READY)  ## plots.html: all curves on one page, with no network; REV="HEAD~1 my-experiment" compares
-	@python -m llmrl.report.curves $(REV)
 
 # At versions beside which the vLLM that TRL takes can be installed, hence the two passes; needs uv.
 LOCK := uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --no-header --no-annotate

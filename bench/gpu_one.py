@@ -150,9 +150,10 @@ def ours(task: Task, found: Peaks, result: dict[str, Any]) -> None:
         with moment("measuring", found):
             loop.evaluation(replace(run, callbacks=[]), build, str(saved), "after")
         if STAGES[task.stage].answers:
-            some = rows.read(held_out.HELD_OUT_PROMPTS).select(range(max(1, protocol.batch // protocol.samples)))
+            prompts, _ = held_out.answerable(settings, run.tokenizer)
+            some = prompts.select(range(max(1, protocol.batch // protocol.samples)))
             with moment("answering", found):
-                held_out.measure(run, str(saved), some)
+                held_out.measure(run, str(saved), task.stage, some)
 
 
 def theirs(task: Task, found: Peaks, result: dict[str, Any]) -> None:

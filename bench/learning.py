@@ -2,8 +2,8 @@
 
 For each seed (of data and training) the whole pipeline in a copy of this repository, and for the first a control: SFT
 continued on its own data for the wall time of DPO's and GRPO's training loops, without loading and measuring, and
-without the reward model. Differences between two stages are over the same held-out prompts, with 95 % intervals by a
-bootstrap over prompts.
+without the reward model. Differences between two stages are over the same held-out prompts, with 95 % intervals over
+prompts, as the report has them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
 from bench.clone import cloned
-
-DRAWS = 10_000
+from llmrl.report.measures import Measured, by_prompt, gain_in
 
 
 def change(folder: Path, **sections: dict[str, Any]) -> None:
@@ -46,25 +44,14 @@ def run(folder: Path, *command: str) -> None:
         raise SystemExit(done.stdout + done.stderr)
 
 
-def records(folder: Path) -> dict[str, tuple[dict, Path]]:
-    """run.json of the latest run of each stage, and its folder."""
-    found = [(json.loads((run / "run.json").read_text()), run) for run in sorted((folder / "runs").iterdir())]
-    return {record["stage"]: (record, run) for record, run in found}
+def answers(folder: Path, stage: str, when: str = "after") -> Measured:
+    """What a stage has kept of a policy's answers to the held-out prompts."""
+    return by_prompt(pq.read_table(folder / f"metrics/{stage}/held_out/{when}.parquet"))
 
 
-def accuracies(run: Path, when: str = "after") -> dict[str, np.ndarray]:
-    """The share of right answers to each held-out prompt, greedy and sampled."""
-    table = pq.read_table(run / f"answers_{when}.parquet")
-    return {way: table[f"{way}_right"].to_numpy() for way in ("greedy", "sampled")}
-
-
-def gain(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float]:
-    """Mean paired difference over prompts, and the ends of its 95 % bootstrap interval."""
-    difference = after - before
-    random = np.random.default_rng(0)
-    means = difference[random.integers(len(difference), size=(DRAWS, len(difference)))].mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(difference.mean()), float(low), float(high)
+def gain(before: Measured, after: Measured, way: str) -> str:
+    """Mean paired difference over prompts, and the ends of its 95 % interval."""
+    return "{:+.3f}, {:+.3f} to {:+.3f}".format(*gain_in(before, after, way)[:3])
 
 
 def figures(folder: Path, stage: str) -> dict:
@@ -72,55 +59,49 @@ def figures(folder: Path, stage: str) -> dict:
     return json.loads((folder / f"metrics/{stage}/metrics.json").read_text())[stage]
 
 
-def training_seconds(run: Path) -> float:
-    """Wall time of a run's training loop."""
+def training_seconds(folder: Path, stage: str) -> float:
+    """Wall time of the training loop of a stage's only run."""
+    (run,) = folder.glob(f"runs/*_{stage}*")
     logs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return next(log["train_runtime"] for log in logs if "train_runtime" in log)
 
 
-def report(folder: Path, seed: int) -> dict[str, dict[str, np.ndarray]]:
+def report(folder: Path, seed: int) -> dict[str, Measured]:
     """Print what one seed learned."""
-    runs = records(folder)
-    answers = {"base": accuracies(runs["sft"][1], "before")}
-    answers |= {stage: accuracies(runs[stage][1]) for stage in ("sft", "dpo", "grpo")}
+    found = {"base": answers(folder, "sft", "before")}
+    found |= {stage: answers(folder, stage) for stage in ("sft", "dpo", "grpo")}
     dpo = figures(folder, "dpo")
     print(
         f"seed {seed}: reward accuracy {figures(folder, 'reward')['accuracy']:.3f}, dpo accuracy {dpo['accuracy']:.3f}"
     )
     print(f"  log-probability of the chosen answers: sft {dpo['chosen_logp_before']:.2f}, dpo {dpo['chosen_logp']:.2f}")
     previous = None
-    for stage, found in answers.items():
+    for stage, one in found.items():
         line = f"  {stage:5}"
         for way in ("sampled", "greedy"):
-            line += f" {way} {found[way].mean():.3f}"
+            line += f" {way} {one.figure(way)[0]:.3f}"
             if previous:
-                line += " ({:+.3f}, {:+.3f} to {:+.3f})".format(*gain(answers[previous][way], found[way]))
+                line += f" ({gain(previous, one, way)})"
         print(line)
-        previous = stage
-    print(
-        "  sft to grpo, sampled: {:+.3f}, {:+.3f} to {:+.3f}".format(
-            *gain(answers["sft"]["sampled"], answers["grpo"]["sampled"])
-        )
-    )
-    sys.stdout.flush()
-    return answers
+        previous = one
+    print(f"  sft to grpo, sampled: {gain(found['sft'], found['grpo'], 'sampled')}", flush=True)
+    return found
 
 
-def control(folder: Path, answers: dict[str, dict[str, np.ndarray]]) -> None:
+def control(folder: Path, found: dict[str, Measured]) -> None:
     """Continue SFT from models/sft for the wall time of DPO's and GRPO's loops, and print what that gained."""
-    runs = records(folder)
-    seconds = {stage: training_seconds(run) for stage, (_, run) in runs.items()}
+    seconds = {stage: training_seconds(folder, stage) for stage in ("sft", "dpo", "grpo")}
     yaml = YAML()
     steps = yaml.load(folder / "params.yaml")["sft"]["max_steps"]
     more = round(steps * (seconds["dpo"] + seconds["grpo"]) / seconds["sft"])
     shutil.copytree(folder / "models/sft", folder / "models/start")
     change(folder, sft={"init": "models/start", "max_steps": more})
     run(folder, sys.executable, "-m", "stages.sft")
-    continued = accuracies(records(folder)["sft"][1])
+    continued = answers(folder, "sft")
     for way in ("sampled", "greedy"):
         print(
             f"  control, {more} more steps of SFT ({seconds['dpo'] + seconds['grpo']:.0f} s), {way}: "
-            "{:+.3f}, {:+.3f} to {:+.3f}".format(*gain(answers["sft"][way], continued[way]))
+            + gain(found["sft"], continued, way)
         )
 
 
@@ -138,9 +119,9 @@ def main() -> None:
             begun = time.monotonic()
             run(folder, "dvc", "repro")
             print(f"seed {seed}: cold `dvc repro` {time.monotonic() - begun:.0f} s")
-            answers = report(folder, seed)
+            found = report(folder, seed)
             if number == 0:
-                control(folder, answers)
+                control(folder, found)
 
 
 if __name__ == "__main__":

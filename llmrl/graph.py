@@ -15,8 +15,8 @@ class Stage:
 
     `data` names the data set it is trained on; `models` the settings that name a model folder, with how the name of
     the class must end that each holds; `tracked` maps TRL's names of figures to ours (`*` stands for any reward, `1-`
-    before ours means that TRL has the rest of the share); of the curves in `averaged` the mean over the training is
-    kept.
+    before ours means that TRL has the rest of the share); of the curves in `averaged`, with the same `*`, the mean over
+    the training is kept.
     """
 
     title: str
@@ -85,11 +85,15 @@ STAGES = {
             "reward": "train_reward",
             "rewards/*/mean": "train_*",
             "completions/mean_length": "train_tokens",
+            "completions/clipped_ratio": "train_cut_off",
+            "entropy": "train_entropy",
+            "repetition": "train_repetition",
             "frac_reward_zero_std": "1-groups_with_signal",
+            "signal/*": "signal_*",
             "eval_reward": "reward",
             "eval_rewards/*/mean": "*",
         },
-        averaged=("groups_with_signal",),
+        averaged=("groups_with_signal", "signal_*"),
         models={"init": "ForCausalLM", "reward_model": "ForSequenceClassification"},
         generates=True,
     ),

@@ -80,19 +80,23 @@ def files(folder: Path) -> list[Path]:
 
 
 def digest(path: Path) -> str:
-    """The hash that DVC has for a file, or for a folder: that of the list of its files.
-
-    https://dvc.org/doc/user-guide/project-structure/internal-files#structure-of-the-cache-directory
-    """
+    """The hash that DVC has for a file, or for a folder."""
     if path.is_file():
         md5 = hashlib.md5(usedforsecurity=False)
         with path.open("rb") as file:
             while block := file.read(BLOCK):
                 md5.update(block)
         return md5.hexdigest()
-    named = {file.relative_to(path).parts: file for file in files(path)}
-    entries = [{"md5": digest(named[parts]), "relpath": "/".join(parts)} for parts in sorted(named)]
-    return hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+    return folder_hash({file.relative_to(path).as_posix(): digest(file) for file in files(path)})
+
+
+def folder_hash(listed: dict[str, str]) -> str:
+    """The hash that DVC has for a folder of files with these names and hashes: that of the list.
+
+    https://dvc.org/doc/user-guide/project-structure/internal-files#structure-of-the-cache-directory
+    """
+    entries = [{"md5": listed[name], "relpath": name} for name in sorted(listed)]
+    return hashlib.md5(json.dumps(entries).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def sha256(path: Path) -> str:

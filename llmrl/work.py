@@ -25,7 +25,7 @@ from llmrl import folders, repository, started
 from llmrl.errors import InputError
 from llmrl.graph import STAGES
 from llmrl.measuring import held_out
-from llmrl.measuring.figures import Figures
+from llmrl.measuring.figures import Figures, has_curve
 from llmrl.models import loading
 from llmrl.params import on_model
 from llmrl.plan import costs, fit, memory
@@ -35,6 +35,7 @@ from llmrl.session import (
     checkpoints,
     commit,
     edits,
+    gates,
     guards,
     interruption,
     locks,
@@ -43,6 +44,7 @@ from llmrl.session import (
     resume,
     sample,
     screen,
+    tripwires,
 )
 from llmrl.training import hardware, loop, processes, rows
 from llmrl.training.run import Run
@@ -241,26 +243,37 @@ class Work:
             before, after, tables = held_out.before_and_after(*given)
             if not processes.first():
                 return
-            for when, table in tables.items():
-                self.folder.keep(f"answers_{when}", table)
             if lost := [name for name in before if name not in after]:
                 raise InputError(
                     f"{self.name}: the training diverged: {', '.join(lost)} of the trained model is not finite. "
                     f"Lower train.lr or {self.name}.lr_scale in params.yaml; models/{self.name} was not made."
                 )
+            gates.require_met(self.name, self.figures.during() | after, self.settings.run.gates)
             self.figures.write(before, after, tables, self.run.left_out.counts)
             self.require_unedited()
         with self.phase("hashing the model"):
             made = repository.digest(out)
         self.folder.write(model=made)
         self.folder.terminal.show(screen.outcome(self.run, before, self.figures.during(), after))
-        if unseen := [name for name in after if name not in before and name != "answers"]:
+        if unseen := [name for name in after if name not in before and has_curve(name, after[name])]:
             said = (
                 f"{', '.join(unseen)}: not recorded when this model was trained, so with no curve and no figure before;"
             )
             self.folder.terminal.show(f"{said} `dvc repro --force` trains it anew.")
+        for wire in self.tripped(before, after, tables):
+            self.folder.terminal.show(Text(f"{self.name}: looks wrong: {wire.line}", "yellow"))
         if warning := commit.warning(self.name, made):
             self.folder.terminal.show(Text(warning))
+
+    def tripped(
+        self, before: dict[str, Any], after: dict[str, Any], tables: held_out.Tables
+    ) -> list[tripwires.Tripwire]:
+        """What looks wrong of the stage, its answers set against those of the policy it started from."""
+        figures = {f"{name}_before": value for name, value in before.items()} | self.figures.during() | after
+        curves = tripwires.by_figure((step, self.figures.named(point)) for step, point in self.seen.curves)
+        policies = {table["policy"][0].as_py(): table for table in held_out.others(self.name) if len(table)}
+        init = Path(self.settings.own.init).name
+        return tripwires.tripped(self.name, figures, curves, policies | tables, init)
 
     def require_unedited(self) -> None:
         """Raise InputError where the stage's settings or code are others than when it started, as DVC, which looks at

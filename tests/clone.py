@@ -84,15 +84,29 @@ class Clone:
         self.run("git", "clean", "-qfdx", *paths)
 
     def kill(self, stage: str, step: int) -> None:
-        """Start a stage anew, and kill it when it has written the checkpoint of a step."""
-        for left in (f".llmrl/checkpoints/{stage}", ".dvc/cache"):  # from which a trained model would be taken
-            shutil.rmtree(self.folder / left, ignore_errors=True)
+        """Start a stage anew, and kill it when the last checkpoint that it has written is that of a step.
+
+        Once more where the machine was too busy to look in time, and the stage had gone on.
+        """
         command = (sys.executable, "-m", f"stages.{stage}")
-        process = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=subprocess.DEVNULL)
-        while process.poll() is None and not list(self.folder.glob(f".llmrl/checkpoints/{stage}/*/*/step-{step}")):
-            time.sleep(0.005)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL, f"{stage} ended before"
+        for _ in range(8):
+            for left in (f".llmrl/checkpoints/{stage}", ".dvc/cache"):  # from which a trained model would be taken
+                shutil.rmtree(self.folder / left, ignore_errors=True)
+            process = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=subprocess.DEVNULL)
+            while process.poll() is None and max(self.kept(stage), default=0) < step:
+                time.sleep(0.005)
+            process.kill()
+            if process.wait() == -signal.SIGKILL and max(self.kept(stage), default=0) == step:
+                return
+        raise AssertionError(
+            f"{stage} was never killed at step {step}: the last time it ended with {process.returncode}"
+        )
+
+    def kept(self, stage: str) -> list[int]:
+        """The steps of which a stage's checkpoints are, and how many it has in all where it is trained."""
+        names = [path.name for path in self.folder.glob(f".llmrl/checkpoints/{stage}/*/*/*")]
+        steps = [int(name.removeprefix("step-")) for name in names if name.startswith("step-")]
+        return [*steps, sys.maxsize] if "trained" in names else steps
 
     def stages(self, *command: str) -> list[str]:
         """The stages whose commands a dvc command ran."""

@@ -7,8 +7,22 @@ import sys
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 
 from llmrl import repository
+
+
+def test_the_digest_of_a_folder_is_dvc_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is DVC's, also of names that sort in another way by their parts."""
+    for name in ("rows/a/x", "rows/a-b/x", "rows/a.b", "rows/é"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    monkeypatch.chdir(tmp_path)
+    with Repo.init(no_scm=True) as repo:
+        repo.add("rows")
+    recorded = repository.load(tmp_path / "rows.dvc")["outs"][0]["md5"]
+
+    assert recorded == repository.digest(tmp_path / "rows")
 
 
 def test_digest_of_a_folder(tmp_path: Path) -> None:

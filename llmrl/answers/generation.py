@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,11 +21,12 @@ PADDED: dict[str, Any] = {"padding": True, "padding_side": "left", "return_tenso
 
 @dataclass(frozen=True)
 class Answer:
-    """One generated text, with its tokens counted up to the end of its turn."""
+    """One generated text, its tokens counted up to the end of its turn, and how far these repeat themselves."""
 
     text: str
     tokens: int
     ended: bool
+    repetition: float
 
 
 def generate(
@@ -55,9 +56,20 @@ def generate(
             ended = said[-1] in ends
             length = len(said) - ended
             text = tokenizer.decode(completion[:length], skip_special_tokens=True)
-            found[indices[place // each]].append(Answer(text, length, ended))
+            found[indices[place // each]].append(Answer(text, length, ended, repetition(completion[:length])))
         counted(len(completions))
     return found
+
+
+def repetition(tokens: Sequence[int], n: int = 4) -> float:
+    """The share of a text's n-grams of tokens that it has had before: seq-rep-n of Welleck et al.,
+    https://arxiv.org/abs/1908.04319. 0 where it has none.
+
+    >>> repetition([1, 2, 3, 4, 1, 2, 3, 4]), repetition([1, 2, 3])
+    (0.2, 0.0)
+    """
+    grams = [*zip(*(tokens[start:] for start in range(n)), strict=False)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def ends_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -3,6 +3,7 @@
     metrics.json                    the closing figures, under names unique to the stage: sft.loss, sft.answers.greedy
     plots/metrics/<stage>/*.tsv     the curves, by optimizer step
     answers.json                    twenty fixed sample answers to read
+    held_out/*.parquet              every answer, and every score of the reward model; not in git, DVC keeps it
 
 Nothing here differs between two equal runs: times and memory go to the run's folder.
 """
@@ -13,17 +14,22 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
 from transformers import TrainerCallback
 
+from llmrl import repository
 from llmrl.graph import STAGES
 
+if TYPE_CHECKING:
+    from llmrl.measuring.held_out import Tables
+
 SAMPLES = 20
-Tables = dict[str, list[dict[str, Any]]]  # answers, a row a prompt, by when they were given
 
 
 @dataclass
@@ -97,35 +103,44 @@ class Figures(TrainerCallback):
     def during(self) -> dict[str, float]:
         """The closing figures of the training itself."""
         points = [(step, self.named(point)) for step, point in self.seen.curves]
-        averaged = STAGES[self.name].averaged
+        drawn = dict.fromkeys(name for _, at in points for name in at)
+        averaged = [name for pattern in STAGES[self.name].averaged for name in drawn if fnmatchcase(name, pattern)]
         means = {name: mean([(step, at[name]) for step, at in points if name in at]) for name in averaged}
         return {name: value for name, value in means.items() if value is not None}
 
     def write(self, before: dict[str, Any], after: dict[str, Any], tables: Tables, left_out: dict[str, int]) -> None:
         """The closing figures, which end the curves too, those before training under names in _before, with the
-        held-out rows that were left out among the others; and of the answers after it the first twenty, a fixed set as
-        the held-out prompts are.
+        held-out rows that were left out among the others; the tables they were counted from; and of the answers after
+        it the first twenty, a fixed set as the held-out prompts are.
         """
-        self.draw(self.seen.steps, {name: value for name, value in after.items() if not isinstance(value, dict)})
+        self.draw(self.seen.steps, {name: value for name, value in after.items() if has_curve(name, value)})
         # The last points of the other curves, of one batch each, are no figures of the model.
         earlier = {f"{name}_before": value for name, value in before.items()}
         rows = self.seen.rows | {name: self.seen.rows.get(name, 0) + count for name, count in left_out.items()}
         self.live.summary = {self.name: rows | self.during() | earlier | after}
         self.live.make_summary()
-        shown = [
-            {
-                "prompt": row["prompt"],
-                "solution": row["solution"],
-                "greedy": row["greedy"],
-                "right": row["greedy_right"],
-                "sampled": row["sampled"][0],
-                "tokens": row["tokens"],
-            }
-            for row in tables.get("after", [])[:SAMPLES]
-        ]
-        if shown:
+        with repository.replaced(self.out / "held_out") as folder:
+            for name, table in tables.items():
+                pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+        if "after" in tables:
+            shown = [
+                {
+                    "prompt": row["prompt"],
+                    "solution": row["solution"],
+                    "greedy": row["greedy"],
+                    "right": row["greedy_right"],
+                    "sampled": row["sampled"][0],
+                    "tokens": row["greedy_tokens"],
+                }
+                for row in tables["after"].slice(0, SAMPLES).to_pylist()
+            ]
             text = json.dumps(shown, indent=2, ensure_ascii=False)
             (self.out / "answers.json").write_text(text + "\n", encoding="utf-8")
+
+
+def has_curve(name: str, value: Any) -> bool:
+    """Whether a closing figure is of TRL's evaluation, and not an interval, a number of rows, or of answers."""
+    return not isinstance(value, dict) and name != "n" and not name.endswith(("_low", "_high"))
 
 
 def mean(points: list[tuple[int, float]], steps: int | None = None) -> float | None:

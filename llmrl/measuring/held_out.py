@@ -7,16 +7,19 @@ preference and RL stages do (it flips with the likeliest style); sampled alone r
 from __future__ import annotations
 
 import gc
-import statistics
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from llmrl.answers.generation import answering, generate
-from llmrl.answers.judging import share
 from llmrl.errors import InputError
 from llmrl.graph import STAGES
+from llmrl.measuring import intervals, scoring
+from llmrl.measuring.answers import HELD_OUT_PROMPTS, summary, tabled
 from llmrl.training import loop, processes, rows
 
 if TYPE_CHECKING:
@@ -28,40 +31,61 @@ if TYPE_CHECKING:
     from llmrl.training.run import Run
     from llmrl.training.settings import Settings
 
-HELD_OUT_PROMPTS = Path("data/prompts/eval.parquet")
-Table = list[dict[str, Any]]
+    Phase = Callable[[str], AbstractContextManager[Progress]]
+
+HELD_OUT, BEFORE, AFTER = "held_out", "before.parquet", "after.parquet"
+Tables = dict[str, pa.Table]
 
 
 def before_and_after(
-    run: Run, build: loop.Build, figures: Figures, folder: str, phase: Callable[[str], AbstractContextManager[Progress]]
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Table]]:
-    """The figures before training and of the model in `folder`, under our names, and all answers, by "before" and
-    "after".
+    run: Run, build: loop.Build, figures: Figures, folder: str, phase: Phase
+) -> tuple[dict[str, Any], dict[str, Any], Tables]:
+    """The figures before training and of the model in `folder`, under our names, and what they were counted from: the
+    tables of metrics/<stage>/held_out by name.
 
     What a stage made was measured by its answers then, and is not again. Of several processes the first measures these.
     """
+    stage = STAGES[run.settings.stage]
     with phase("measuring after"):
         evaluation = loop.evaluation(run, build, folder, "after")
     before: dict[str, Any] = figures.named(figures.seen.before)
     after: dict[str, Any] = figures.named(figures.tracked(evaluation))
-    tables = {}
-    if STAGES[run.settings.stage].answers and processes.first():
+    tables: Tables = {}
+    if stage.sides == 2 and "accuracy" in after:
+        low, high = intervals.wilson(after["accuracy"], len(run.eval_rows))
+        after |= {"accuracy_low": low, "accuracy_high": high, "n": len(run.eval_rows)}
+    if not processes.first():
+        return before, after, tables
+    if not stage.answers:
+        with phase("scoring pairs") as shown:
+            tables["pairs"] = scoring.pairs(run, folder, shown.counting)
+    else:
         init = run.settings.own.init
-        made_here = Path(init) in (Path("models", stage) for stage in STAGES)
-        first = {} if made_here else {"before": (init, before)}
-        for when, (policy, into) in (first | {"after": (folder, after)}).items():
+        made_here = Path(init) in (Path("models", one) for one in STAGES)
+        first = {} if made_here else {"before": (init, before, Path(init).name)}
+        for when, (policy, into, name) in (first | {"after": (folder, after, run.settings.stage)}).items():
             with phase(f"answering {when}") as shown:
                 asked = answerable(run.settings, run.tokenizer)
-                into["answers"], tables[when] = measure(run, policy, *asked, shown.counting)
+                into["answers"], tables[when] = measure(run, policy, name, *asked, shown.counting)
                 gc.collect()  # a model with Liger's kernels refers to itself
+    if "reward_model" in stage.models:
+        with phase("scoring answers") as shown:
+            tables["scores"] = scoring.answers(run, [*others(run.settings.stage), *tables.values()], shown.counting)
+        after["scores"] = scoring.means(tables["scores"])
     return before, after, tables
+
+
+def others(stage: str) -> list[pa.Table]:
+    """The answers of the other policies, which their stages have kept, as far as these come before."""
+    kept = [Path("metrics", one, HELD_OUT) for one in STAGES if one != stage and STAGES[one].answers]
+    return [pq.read_table(path) for folder in kept for path in (folder / BEFORE, folder / AFTER) if path.exists()]
 
 
 def answerable(
     settings: Settings, tokenizer: PreTrainedTokenizerBase, counting: rows.Counting = rows.unseen
 ) -> tuple[Dataset, int]:
-    """The held-out prompts, and how many the model's chat template refuses, which are left out. Raises InputError where
-    these are more than may be.
+    """The held-out prompts, with their place in the file as `row`, and how many the model's chat template refuses,
+    which are left out. Raises InputError where these are more than may be.
     """
     prompts = rows.read(HELD_OUT_PROMPTS)
     sizes = rows.sizes_of(prompts, tokenizer, False, counting)
@@ -74,14 +98,14 @@ def answerable(
             "out of the data, or change chat_template.jinja in the model's folder."
         )
     kept = [row for row in range(len(prompts)) if row not in refused]
-    return prompts.select(kept) if refused else prompts, len(refused)
+    return (prompts.select(kept) if refused else prompts).add_column("row", kept), len(refused)
 
 
 def measure(
-    run: Run, folder: str, prompts: Dataset, refused: int = 0, counting: rows.Counting = rows.unseen
-) -> tuple[dict[str, float], Table]:
-    """Greedy and sampled answers of the policy in a folder to each prompt, a row a prompt, and how many of them are
-    right: figures over all prompts but those that were `refused`, and the rows.
+    run: Run, folder: str, name: str, prompts: Dataset, refused: int = 0, counting: rows.Counting = rows.unseen
+) -> tuple[dict[str, float], pa.Table]:
+    """Greedy and sampled answers of the policy in a folder, by its name, to each prompt, a row a prompt, and how many
+    of them are right: figures over all prompts but those that were `refused`, and the rows.
     """
     protocol, policy = run.settings.answers, run.policy(folder)
     with answering(policy, run.hardware.answers, protocol.seed):
@@ -91,34 +115,5 @@ def measure(
         greedy = generate(*given, **longest, do_sample=False)
         sampling = longest | {"do_sample": True, "temperature": float(protocol.temperature), "top_k": 0, "top_p": 1.0}
         sampled = generate(*given, **sampling, num_return_sequences=protocol.samples)
-    table = [
-        {
-            "prompt": prompt[-1]["content"],
-            "solution": solution,
-            "greedy": one[0].text,
-            "greedy_right": share([one[0].text], solution, protocol.marks),
-            "sampled": [answer.text for answer in several],
-            "sampled_right": share([answer.text for answer in several], solution, protocol.marks),
-            "ended": statistics.mean(answer.ended for answer in several),
-            "tokens": statistics.mean(answer.tokens for answer in several),
-        }
-        for prompt, solution, one, several in zip(prompts["prompt"], prompts["solution"], greedy, sampled, strict=True)
-    ]
+    table = tabled(name, prompts, greedy, sampled, protocol.marks)
     return summary(table) | ({"refused": refused} if refused else {}), table
-
-
-def summary(table: Table) -> dict[str, float]:
-    """The figures of a table of answers. Accuracy is over the prompts that have a solution.
-
-    Half-widths of the 95 % interval are over prompts (the samples of one prompt are not independent).
-    """
-    judged = [row for row in table if row["solution"] is not None]
-    figures = {}
-    for way in ("greedy", "sampled") if judged else ():
-        values = [row[f"{way}_right"] for row in judged]
-        figures[way] = statistics.mean(values)
-        figures[f"{way}_ci95"] = 1.96 * statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 1.0
-    figures["n"] = len(judged)
-    figures["ended"] = statistics.mean(row["ended"] for row in table)
-    figures["tokens"] = statistics.mean(row["tokens"] for row in table)
-    return figures

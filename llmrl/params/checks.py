@@ -24,6 +24,7 @@ from llmrl.fields import Field, Found, Keys, as_yaml, fields_of, fits, many, mea
 from llmrl.graph import STAGES
 from llmrl.measuring.settings import Answers
 from llmrl.params import combinations, unused
+from llmrl.session import gates
 from llmrl.session import settings as session_settings
 from llmrl.training import options, processes
 from llmrl.training.settings import OWN, Lora, TrainSettings
@@ -132,7 +133,10 @@ def mistakes(tree: dict[str, Any]) -> Found:
             yield ("launch",), f": {as_yaml(tree['launch'])}: {error}."
     yield from below(("model",), sources.wrong("model", given.get("model", {})))
     yield from below(("model",), base_settings.wrong(given.get("model", {})))
-    yield from below(("run",), session_settings.wrong(given.get("run", {}), options.choices("report_to")))
+    run, answers = given.get("run", {}), given.get("answers", {})
+    yield from below(("run",), session_settings.wrong(run, options.choices("report_to")))
+    rewards = given.get("grpo", {}).get("rewards")
+    yield from below(("run",), gates.wrong(run.get("gates"), rewards, answers.get("samples")))
     for name, section in given.get("data", {}).items():
         if name in data_settings.DATA_SETS and isinstance(section, dict):
             yield from below(("data", name), data_settings.wrong(name, section))

@@ -34,7 +34,7 @@ FREE = {
     *("seed", "answers.seed", "answers.marks", "shuffle_dataset"),
     # what is logged and shown, and when a run ends early
     *("logging_steps", "logging_first_step", "logging_strategy", "run.report_to", "run.verbosity", "run.grace"),
-    *("run.save_total_limit", "run.min_signal", "run.patience", "run.memory_gib"),
+    *("run.save_total_limit", "run.min_signal", "run.patience", "run.gates", "run.memory_gib"),
     *("metric_for_best_model", "greater_is_better"),  # of no best model, which is not kept
     # what is made of the same log-probabilities
     "reward.center_rewards_coefficient",

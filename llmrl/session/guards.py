@@ -85,8 +85,19 @@ class Finite(TrainerCallback):
         return all(bool(one.isfinite().all()) for one in (states, logits, *gradients) if one is not None)
 
 
+def judged_signal(log: dict[str, Any]) -> tuple[float, str]:
+    """The share of GRPO's groups, in a step's log, whose completions differ for the rewards that judge by the data's
+    solutions, and the names of these; where there are none, by the weighted sum of all, and "".
+
+    By the sum all are where a reward model is among them, though it tells only what it likes. Where several judge, each
+    judges rows of its own.
+    """
+    judged = {name.removeprefix("judged/"): share for name, share in log.items() if name.startswith("judged/")}
+    return (min(1.0, sum(judged.values())) if judged else 1 - log["frac_reward_zero_std"]), " and ".join(judged)
+
+
 class Signal(TrainerCallback):
-    """Stops where too few of GRPO's groups have a signal: completions with different rewards, of which to learn.
+    """Stops where too few of GRPO's groups have a signal: completions that are scored differently, of which to learn.
 
     The mean over `patience` steps counts, as of a few groups by chance none has one. All is derived from the trainer's
     log, which its checkpoints hold, so that a resumed run stops at the same step.
@@ -97,13 +108,14 @@ class Signal(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         logs = [log for log in state.log_history if "frac_reward_zero_std" in log]
-        share = mean([(log["step"], 1 - log["frac_reward_zero_std"]) for log in logs], self.patience)
+        share = mean([(log["step"], judged_signal(log)[0]) for log in logs], self.patience)
         if share is None or share >= self.least:
             return
-        reward, cut_off = logs[-1]["reward"], logs[-1]["completions/clipped_ratio"]
+        reward, cut_off, judges = logs[-1]["reward"], logs[-1]["completions/clipped_ratio"], judged_signal(logs[-1])[1]
+        what = f"completions that differ for {judges}" if judges else "completions with different rewards"
         raise InputError(
             f"grpo: step {state.global_step}: {share:.0%} of the groups of the last {self.patience} steps had a signal "
-            f"(completions with different rewards), less than run.min_signal in params.yaml ({self.least:g}). Their "
+            f"({what}), less than run.min_signal in params.yaml ({self.least:g}). Their "
             f"mean reward is {reward and round(reward, 3)}; {cut_off:.0%} of the completions are cut off. Train on "
             "prompts that the policy answers neither always nor never rightly (grpo.pass_rate), or on easier ones "
             "(data.prompts), with more grpo.num_generations, a higher grpo.temperature or, where completions are cut "

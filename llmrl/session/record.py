@@ -1,7 +1,7 @@
 """runs/<YYYYMMDD_HHMMSS_xxxx>_<stage>[_<experiment>]/: the record of a stage's run, whatever became of it; git-ignored.
 
 run.json          run id, stage, settings, versions, git commit and what was changed since, DVC experiment, device,
-                  phases, duration, exit, the hash of the model
+                  phases (seconds, peak of memory, energy), duration, exit, the hash of the model
 console.log       what the terminal showed
 events.log        its phases, and what libraries logged, with times
 sample.txt        the first row it trains on, with what the loss covers marked
@@ -41,7 +41,7 @@ from transformers.integrations import TensorBoardCallback
 from llmrl import repository
 from llmrl.errors import InputError
 from llmrl.progress import Progress
-from llmrl.session import commit, provenance, screen
+from llmrl.session import commit, meters, provenance, screen
 from llmrl.training import processes
 from llmrl.training.settings import Settings
 
@@ -77,10 +77,13 @@ class Folder:
             "changed": commit.uncommitted(),
             "experiment": experiment,
             "machine": platform.node(),
-            "phases": {},
+            "phases": {},  # seconds
+            "phase_gib": {},
+            "phase_joules": {},
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         }
         self.write()
+        self.meters = meters.Meters()
         self.terminal = screen.Terminal(self.path / "console.log", screen.console(settings.run))
         self.progress = screen.TrainingProgress(self.terminal, settings.stage)
         self.callbacks = [
@@ -98,12 +101,16 @@ class Folder:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Progress]:
-        """Show what the run is doing, and record the seconds it took."""
+        """Show what the run is doing, and record what it took: seconds, memory, energy."""
         log.info("%s", name)
         begun = time.monotonic()
+        self.meters.begin()
         with self.terminal.progress(self.record["stage"], name) as shown:
             yield shown
         self.record["phases"][name] = round(time.monotonic() - begun, 2)
+        for taken, value in zip(("phase_gib", "phase_joules"), self.meters.end(), strict=True):
+            if value:
+                self.record[taken][name] = value
 
     def keep(self, name: str, rows: list[dict[str, Any]]) -> None:
         pq.write_table(pa.Table.from_pylist(rows), self.path / f"{name}.parquet")
@@ -125,7 +132,7 @@ def opened(settings: Settings) -> Iterator[Folder]:
         log.info("end: %s", end)
         folder.terminal.screen.show_cursor()  # as it was, also when a bar was cut short
         folder.terminal.paper.file.close()
-        folder.write(seconds=round(time.monotonic() - folder.started, 1), peak_gib=screen.peaks(), exit=end)
+        folder.write(seconds=round(time.monotonic() - folder.started, 1), peak_gib=folder.meters.close(), exit=end)
         if not processes.first():
             shutil.rmtree(folder.path)
 
@@ -151,7 +158,9 @@ def listen(path: Path) -> None:
 
 
 class Journal(transformers.TrainerCallback):
-    """Writes each log of the trainer as a line of JSON, with the seconds since the start and the peak of memory."""
+    """Writes each log of the trainer as a line of JSON, with the seconds since the start, and the peak of memory of the
+    phase so far.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self.started = path, time.monotonic()

@@ -27,6 +27,7 @@ from transformers.utils import flatten_dict
 from transformers.utils import logging as transformers_logging
 
 from llmrl.progress import Progress, print_line
+from llmrl.session import guards
 from llmrl.training import processes
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class TrainingProgress(TrainerCallback):
         if name in logs:
             self.loss = f"{name} {'none' if logs[name] is None else f'{logs[name]:.3f}'}"  # of a batch nobody judged
         if "frac_reward_zero_std" in logs:
-            self.signal = f"{1 - logs['frac_reward_zero_std']:.0%}"
+            self.signal = f"{guards.judged_signal(logs)[0]:.0%}"
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         step, last = state.global_step, state.max_steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from llmrl.environment import installing
@@ -27,6 +27,11 @@ class RunSettings:
     grace: Annotated[float, at_least(0), DAY, "seconds in which a stage that is told to end may end its step"] = 20.0
     min_signal: Annotated[float, SHARE, "grpo stops where a smaller share of its groups has a signal …"] = 0.1
     patience: Annotated[int, at_least(1), "… in so many steps"] = 50
+    gates: Annotated[
+        dict[str, float],
+        "the least that figures of metrics.json may be, as in {reward.accuracy: 0.6}: where one is below by more than "
+        "its interval the stage ends there, its trained model kept",
+    ] = field(default_factory=dict)
     memory_gib: Annotated[float | None, above(0), "the most a stage may be expected to take; null: the GPU's"] = None
 
     @property

@@ -5,15 +5,20 @@ is no score, stops the stage, naming the row.
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import math
 import numbers
+import statistics
 import traceback
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from llmrl.answers.generation import repetition
 from llmrl.errors import InputError
+from llmrl.training import processes
 
 Reward = Callable[..., Any]
 
@@ -21,8 +26,11 @@ Reward = Callable[..., Any]
 def checked(function: Reward, extra_columns: Sequence[str], **also: Any) -> Reward:
     """A reward that stops the stage where it raises, or does not give one finite number, or None, a completion.
 
-    It is given `also` as it stands, beside what TRL gives and the further columns of the data, `extra_columns`.
+    It is given `also` as it stands, beside what TRL gives and the further columns of the data, `extra_columns`. TRL
+    logs `signal/<name>`, the share of groups in which its scores differ; of one that takes a column of the data, a
+    solution say, and so judges by it, the same as `judged/<name>`; and `repetition`, the mean over completions.
     """
+    judges = not inspect.signature(function).parameters.keys().isdisjoint(("solution", *extra_columns))
 
     def called(**given: Any) -> Any:
         return function(**given, **also)
@@ -48,9 +56,28 @@ def checked(function: Reward, extra_columns: Sequence[str], **also: Any) -> Rewa
             if score is not None and not (isinstance(score, numbers.Real) and math.isfinite(score)):
                 needed = "a finite number is needed, or None where it cannot judge"
                 raise InputError(f"{place} returned {score!r}, {shown(given, row)}; {needed}.")
+        if log := given.get("log_metric"):
+            # A group may be of several processes, each of which has all of them in the same order.
+            whole = processes.gathered([*zip(given["prompts"], scores, strict=True)])
+            share = share_that_differs([one for part in whole for one in part])
+            for kind in ("signal", "judged") if judges else ("signal",):
+                log(f"{kind}/{function.__name__}", share)
+            log("repetition", statistics.mean(map(repetition, given["completion_ids"])))  # the same of each function
         return list(scores)
 
     return judge
+
+
+def share_that_differs(scored: Sequence[tuple[Any, float | None]]) -> float:
+    """The share of groups whose scores differ: completions of one prompt, which stand beside each other. One of which
+    none could be judged is without.
+
+    >>> share_that_differs([("1+1?", 1.0), ("1+1?", 0.0), ("2+2?", None), ("2+2?", None)])
+    0.5
+    """
+    groups = groupby(scored, key=lambda one: one[0])
+    differs = [len({float(score) for _, score in group if score is not None}) > 1 for _, group in groups]
+    return statistics.mean(map(float, differs))
 
 
 def columns(extra: list[str | None], extra_columns: Sequence[str]) -> dict[str, list[Any]]:

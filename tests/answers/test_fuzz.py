@@ -15,7 +15,8 @@ from rewritings import rewritings
 from llmrl.answers.final import ends_marked, final, gold
 from llmrl.answers.judging import right, same_answer
 
-LIMIT = 0.1  # seconds of CPU
+LIMIT = 0.1  # seconds of CPU, where `work` takes as many as WORK
+WORK = 0.0082
 LONGEST = 10_000
 PIECES = [
     *"{}()[]^_$%&\\|!,;:=<>+-*/ .'\"0123579xyZeiAB",
@@ -100,15 +101,25 @@ def judged(text: str, solution: str) -> tuple[float, list[object]]:
     return time.process_time() - began, verdict
 
 
+def work() -> float:
+    """Seconds of CPU that a fixed piece of work takes here."""
+    began = time.process_time()
+    sum(number * number % 7 for number in range(200_000))
+    return time.process_time() - began
+
+
 def slow(text: str, solution: str) -> bool:
-    """Whether it takes too long thrice, with nothing remembered: once may be the machine's fault."""
+    """Whether it takes too long thrice, with nothing remembered: once may be the machine's fault. On a slower machine
+    it may take longer.
+    """
+    limit = LIMIT * max(1.0, min(work() for _ in range(5)) / WORK)
 
     def again() -> float:
         for function in (gold, same_answer):
             function.cache_clear()
         return judged(text, solution)[0]
 
-    return all(again() > LIMIT for _ in range(3))
+    return all(again() > limit for _ in range(3))
 
 
 def fuzz(seed: int, count: int) -> str:

@@ -333,16 +333,18 @@ def test_a_few_steps(
 
 
 @pytest.fixture(scope="module")
-def clone(architecture: str, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def clone(architecture: str, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The architecture's profile, of a few steps, on the built-in task, run once by `dvc repro`."""
     clone = micro_clone(tmp_path_factory.mktemp(f"{architecture}-stages") / "clone")
     set_up(architecture, clone)
     clone.params(
         train={"lr": 0.01},
         sft={"max_steps": 30, "eval_steps": 30},
+        dpo={"lr_scale": 0.05},  # or these few steps undo what it has learned
+        grpo={"lr_scale": 0.05},
         answers={"batch": 16},
     )
-    shutil.copytree(source, clone.folder / "models/raw", dirs_exist_ok=True)
+    architectures.make(architecture, clone.folder / "models/raw", architectures.FEW)
     clone.commit("another model")
     clone.run("dvc", "repro")
     return clone

@@ -61,6 +61,11 @@ TRIED = {
     'git commit -am "Figures of this machine"': "tests/pipeline/test_reuse.py::test_going_back_on_a_new_machine",
     "dvc pull": "tests/session/test_sharing.py::test_what_was_pushed_is_pulled_and_nothing_is_left_to_do",
     "source .venv/bin/activate": "test_what_make_makes",
+    "make verify": "test_what_make_makes",
+    "dvc exp list": "test_a_sweep",
+    "dvc exp run --queue -S train.seed=1,2,3": "test_a_sweep",
+    "dvc exp run --queue -S …=…": "test_a_sweep",
+    "rm -r … && dvc checkout …": "tests/report/test_verify.py::test_one_bit",
 }
 # Those that none runs, and why.
 UNTRIED = {
@@ -69,6 +74,9 @@ UNTRIED = {
     "git pull": "it is named as what was done before",
     "rm … && VENV=… make setup": "it installs from the network what is locked; test_make.py does so with no packages",
     "accelerate launch --cpu": "it is what shall not be run",
+    "dvc repro --force …": "it is what test_same_bytes runs, of one stage",
+    "rm -f …": "what is removed is an object of DVC's cache; the next `dvc pull` or `dvc repro` fills it",
+    "rm -r … && dvc pull …": "it brings what was pushed, as test_sharing.py does",
 }
 
 
@@ -231,7 +239,7 @@ def start(clone: Clone, command: str) -> subprocess.Popen[str]:
 
 def until(condition: Callable[[], object]) -> None:
     """Wait for something to be so."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -311,6 +319,19 @@ def test_an_interrupted_experiment_of_the_queue(unchanged: Clone) -> None:
         assert "resumed   from step" in unchanged.run("dvc", "queue", "logs", "queued")
     finally:
         unchanged.run("dvc", "queue", "stop", "--kill")
+
+
+@pytest.mark.slow
+def test_a_sweep(unchanged: Clone) -> None:
+    """Several values of a setting, or several seeds, are as many experiments in the queue."""
+    begin_anew(unchanged)
+    typed(unchanged, "dvc exp run --queue -S train.seed=1,2,3")
+    typed(unchanged, "dvc exp run --queue -S dpo.beta=0.2,0.3")
+
+    assert 5 == unchanged.run("dvc", "queue", "status").count("Queued")
+    assert "Queued" not in typed(unchanged, "dvc exp list")  # which has those that have run
+    begin_anew(unchanged)
+    typed(unchanged, "git checkout params.yaml")
 
 
 @pytest.mark.slow
@@ -491,6 +512,8 @@ def test_what_make_makes(unchanged: Clone) -> None:
     assert "micro_batch" in typed(unchanged, "make params")
     assert "grpo" in typed(unchanged, "make plan")
     assert "up to date" in typed(unchanged, "make repro")
+    assert "Everything is what the recorded inputs made" in typed(unchanged, "make verify")
+    assert "report.html" in typed(unchanged, "make report")
 
 
 def test_packages_that_are_not_locked() -> None:

@@ -27,7 +27,7 @@ def test_its_two_commands() -> None:
 
 
 def test_the_table_of_answers() -> None:
-    """Shares of right answers, with n and half the width of the interval, are those of metrics/."""
+    """Shares of right answers, with n and their intervals, are those of metrics/."""
     policies = {"base": figures("sft")["answers_before"]} | {
         stage: figures(stage)["answers"] for stage in ("sft", "dpo", "grpo")
     }
@@ -35,7 +35,8 @@ def test_the_table_of_answers() -> None:
     for way in ("sampled", "greedy"):
         (n,) = {answers["n"] for answers in policies.values()}
         cells = (
-            f"{answers[way]:.2f} ± {answers[f'{way}_ci95']:.2f}".replace("± 0", "± ") for answers in policies.values()
+            f"{answers[way]:.2f} (.{answers[f'{way}_low'] * 100:02.0f} to .{answers[f'{way}_high'] * 100:02.0f})"
+            for answers in policies.values()
         )
         table.append(f"| {way}, n = {n} | {' | '.join(cells)} |")
 

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from llmrl.measuring.figures import SAMPLES, Figures, Seen, mean
@@ -66,28 +68,34 @@ def test_one_of_several_processes_draws(tmp_path: Path) -> None:
 
 
 def test_the_closing_figures(tmp_path: Path) -> None:
-    """Rows, the mean over the training, before and after; these end the curves. Nothing else is written."""
+    """Rows, the mean over the training, before and after; these end the curves, but not intervals and counts."""
     figures = trained(tmp_path)
     figures.seen.rows, figures.seen.steps = {"rows": 7, "rows_too_long": 1}, 4
     figures.write(
-        {"reward": 0.4}, {"reward": 0.9, "answers": {"greedy": 0.5}}, {}, {"rows_too_long": 2, "rows_refused": 1}
+        {"reward": 0.4},
+        (after := {"reward": 0.9, "answers": {"greedy": 0.5}, "reward_low": 0.8, "n": 9}),
+        {"pairs": pa.table({"row": [0, 1]})},
+        {"rows_too_long": 2, "rows_refused": 1},
     )
 
     # One step of a quarter, two of all.
     expected = {"rows": 7, "rows_too_long": 3, "rows_refused": 1, "groups_with_signal": 0.75}  # two and one held out
-    expected |= {"reward_before": 0.4, "reward": 0.9, "answers": {"greedy": 0.5}}
+    expected |= {"reward_before": 0.4} | after
     assert {"grpo": expected, "step": 4} == json.loads((tmp_path / "metrics.json").read_text())
     assert [(1, 0.6), (4, 0.9)] == curve(tmp_path, "reward")
-    assert {"metrics.json", "plots"} == {path.name for path in tmp_path.iterdir()}
+    assert {"metrics.json", "plots", "held_out"} == {path.name for path in tmp_path.iterdir()}
+    assert [0, 1] == pq.read_table(tmp_path / "held_out/pairs.parquet")["row"].to_pylist()
+    drawn = {file.stem for file in (tmp_path / "plots/metrics/grpo").iterdir()}
+    assert set() == drawn & {"reward_low", "n"}
 
 
 def test_a_fixed_set_of_answers_is_shown(tmp_path: Path) -> None:
     """The first twenty, one of the sampled ones each."""
-    row = {"solution": None, "greedy_right": None, "tokens": 2.5, "sampled_right": None, "ended": 1.0}
+    row = {"solution": None, "greedy_right": None, "greedy_tokens": 2}
     rows = [row | {"prompt": f"{number} é", "greedy": "a", "sampled": ["b", "c"]} for number in range(SAMPLES + 1)]
     figures = Figures("grpo", tmp_path)
     figures.seen.rows = {"rows": 7, "rows_too_long": 0}
-    figures.write({}, {}, {"after": rows}, {})
+    figures.write({}, {}, {"after": pa.Table.from_pylist(rows)}, {})
     text = (tmp_path / "answers.json").read_text(encoding="utf-8")
     shown = json.loads(text)
 

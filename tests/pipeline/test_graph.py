@@ -27,6 +27,7 @@ LAYERS = (
     "llmrl.params",
     "llmrl.plan",
     "llmrl.work",
+    "llmrl.export",
     "llmrl.stage llmrl.report",
     "stages",
 )
@@ -183,8 +184,9 @@ def test_what_trains_attends_to_nothing() -> None:
 
 def test_no_two_names_alike() -> None:
     """No public class or function is called as one of another package is, unless it means the same."""
-    # A check of a section's values; a command line; what is read of a file of its kind; a reward, and what judges it.
-    alike = {"wrong", "main", "read", "ends_marked"}
+    # A check of a section's values; a command line; what is read of a file of its kind; a reward, and what judges it;
+    # of the base as of all.
+    alike = {"wrong", "main", "read", "ends_marked", "what_made_it"}
     homes: dict[str, set[str]] = {}
     for module in modules():
         path = file_of(module) or ROOT / f"{module.replace('.', '/')}.py"

@@ -7,10 +7,13 @@ import re
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from clone import STAGES, Clone, micro_clone, started
 from no_network import NoNetwork
 from ruamel.yaml import YAML
+
+from llmrl.measuring.answers import summary
 
 TOKEN = "hf_" + "verysecret" * 3
 ROOT = Path(__file__).parents[2]
@@ -78,9 +81,33 @@ def test_figures(clone: Clone, stage: str) -> None:
     assert set() == expected[stage] - set(figures)
     assert set() == {f"{name}_before" for name in expected[stage]} - set(figures)
     if stage != "reward":
-        protocol = {"greedy", "greedy_ci95", "sampled", "sampled_ci95", "n", "ended", "tokens"}
-        assert protocol == set(figures["answers"])
+        protocol = {f"{way}{end}" for way in ("greedy", "sampled") for end in ("", "_low", "_high")} | {"pass_at_2"}
+        assert protocol | {"n", "ended", "marked", "tokens", "repetition"} == set(figures["answers"])
     assert ("answers_before" in figures) == (stage == "sft")
+
+
+def test_every_held_out_answer_is_kept(clone: Clone) -> None:
+    """As a product of the stage that gave it, which its figures are counted from: a folder that DVC keeps and git does
+    not, from which a report can be made of any experiment.
+    """
+    lock = YAML(typ="safe").load(clone.folder / "dvc.lock")["stages"]
+    tables = {
+        stage: {file.stem: pq.read_table(file) for file in (clone.folder / f"metrics/{stage}/held_out").iterdir()}
+        for stage in STAGES
+    }
+
+    for stage in STAGES:
+        assert f"metrics/{stage}/held_out" in [out["path"] for out in lock[stage]["outs"]]
+    assert {"sft": {"before", "after"}, "reward": {"pairs"}, "dpo": {"after"}, "grpo": {"after", "scores"}} == {
+        stage: set(found) for stage, found in tables.items()
+    }
+    for stage in ("sft", "dpo", "grpo"):
+        assert summary(tables[stage]["after"]) == pytest.approx(clone.figures(stage)["answers"])
+    pairs = tables["reward"]["pairs"].to_pylist()
+    ranked = sum(row["chosen_score"] > row["rejected_score"] for row in pairs) / len(pairs)
+    assert (8, ranked) == (len(pairs), clone.figures("reward")["accuracy"])
+    assert ["base", "dpo", "grpo", "sft"] == sorted(clone.figures("grpo")["scores"])
+    assert "" == clone.run("git", "status", "--porcelain")
 
 
 @pytest.mark.parametrize("stage", STAGES)

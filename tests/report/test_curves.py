@@ -1,92 +1,109 @@
-"""The page of curves: every stage on it, and nothing that a browser would fetch."""
+"""The curves of the stages: every chart of dvc.yaml, in plain words and names, over the revisions asked for."""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from clone import Clone
 from unrun import charts, curves, unrun_clone
 
+from llmrl.errors import InputError
 from llmrl.graph import STAGES
+from llmrl.report.curves import COLOURS, curves_of
+from llmrl.report.document import Chart, Heading, Report, Section, Words
+from llmrl.report.page import web_page
 
 ROOT = Path(__file__).parents[2]
-FETCHED = re.compile(r"""<script|<link|<iframe|@import|url\(\s*["']?\w+:|(?:src|href)\s*=\s*["']?(?:\w+:)?//""", re.I)
-
-
-def run(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    identity = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org"}
-    identity |= {key.replace("AUTHOR", "COMMITTER"): value for key, value in identity.items()}
-    environment = os.environ | identity | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-
-
-def plots(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return run(sys.executable, "-m", "llmrl.report.curves", *arguments, folder=folder)
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project as a Git and DVC repository in which no stage has run."""
-    folder = tmp_path_factory.mktemp("project")
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, folder)
-    for command in ("git init -q", "git add .", "git commit -qm bare"):
-        assert run(*command.split(), folder=folder).returncode == 0
-    assert run(sys.executable, "-m", "dvc", "init", "-q", folder=folder).returncode == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The project with curves of all four stages, other ones in the last commit and now, each as DVC recorded them."""
     clone = unrun_clone(tmp_path_factory.mktemp("curves") / "project")
     curves(clone, 2)
     clone.run("dvc", "commit", "-q", "-f")
-    return clone.folder
+    return clone
+
+
+@pytest.fixture
+def standing(recorded: Clone, monkeypatch: pytest.MonkeyPatch) -> Clone:
+    """In which the test stands."""
+    monkeypatch.chdir(recorded.folder)
+    return recorded
+
+
+def drawn(section: Section) -> dict[str, Chart]:
+    return {block.title: block for block in section.blocks if isinstance(block, Chart)}
 
 
 def test_every_curve_of_the_committed_run_is_in_a_chart() -> None:
     """Each curve that the stages write is in a chart of dvc.yaml, and each chart's curves are written."""
-    drawn = {path for chart in charts(ROOT).values() for path in chart["y"]}
-    assert drawn == {str(path.relative_to(ROOT)) for path in (ROOT / "metrics").glob("*/plots/**/*.tsv")}
+    declared = {path for chart in charts(ROOT).values() for path in chart["y"]}
+    assert declared == {str(path.relative_to(ROOT)) for path in (ROOT / "metrics").glob("*/plots/**/*.tsv")}
 
 
-@pytest.mark.parametrize("revisions", [[], ["HEAD", "workspace"]])
-def test_page_has_the_charts_of_every_stage_and_loads_nothing(project: Path, revisions: list[str]) -> None:
-    """The page holds a drawn chart for each in dvc.yaml, under its stage, over the revisions asked for."""
-    done = plots(*revisions, folder=project)
-    assert (done.returncode, done.stderr) == (0, "")
-    page = (project / "plots.html").read_text()
-    assert not FETCHED.search(page)
-    sections = page.split("<section>")[1:]
-    assert len(sections) == len(STAGES)
-    for stage, section in zip(STAGES, sections, strict=True):
-        assert f"<h2>{STAGES[stage].title} <code>{stage}</code>" in section
-        assert section.count("<svg") == sum(name.startswith(f"{stage} ") for name in charts(ROOT))
-    assert ("HEAD" in page) == bool(revisions)
-    assert "held out" in page
-    assert ".tsv" not in page
+@pytest.mark.usefixtures("standing")
+@pytest.mark.parametrize("revisions", [["workspace"], ["HEAD"], ["HEAD", "workspace"]])
+def test_the_charts_of_every_stage(revisions: list[str]) -> None:
+    """One for each in dvc.yaml, under its stage, of the revisions asked for and no other, each in its colour."""
+    section = curves_of(revisions)
+    assert list(charts(ROOT)) == list(drawn(section))
+    under = re.findall(r"Heading\(text='[^(]*\((\w+)\)'", str([b for b in section.blocks if isinstance(b, Heading)]))
+    assert [*STAGES] == under
+    assert not [block for block in section.blocks if isinstance(block, Words)]
+    for chart in drawn(section).values():
+        colour = chart.drawing["encoding"]["color"]
+        scale = colour["scale"]
+        assert dict(zip(revisions, COLOURS, strict=False)) == dict(zip(scale["domain"], scale["range"], strict=True))
+        assert {row["rev"] for row in chart.drawing["data"]["values"]} == set(revisions)
+        assert ("legend" in colour) == (len(revisions) == 1)
 
 
-def test_picture_is_small(project: Path) -> None:
-    """The picture is a PNG file of less than 200 KB."""
-    done = plots("HEAD", "workspace", "--png", "docs/curves.png", folder=project)
-    assert (done.returncode, done.stderr, done.stdout) == (0, "", "docs/curves.png\n")
-    picture = (project / "docs/curves.png").read_bytes()
-    assert picture.startswith(b"\x89PNG")
-    assert len(picture) < 200_000
+@pytest.mark.usefixtures("standing")
+def test_names_and_words_are_plain() -> None:
+    """No file's name; training and held out told apart; and what a curve did, for those who cannot see it."""
+    one, two = drawn(curves_of(["workspace"])), drawn(curves_of(["HEAD", "workspace"]))
+    assert "training: 2 at step 0, 0.5 at step 10; held out: 2 at step 0, 0.5 at step 10" == one["dpo loss"].words
+    assert "2 at step 0, 0.5 at step 10" == one["dpo margin"].words
+    assert "HEAD: 1 at step 0, 0.25 at step 10" in two["dpo margin"].words
+    page = web_page(Report("", "", [Section("curves", "", [two["dpo loss"], two["dpo margin"]])]))
+    assert 2 == page.count("<svg")
+    assert not re.search(r"\.tsv|fill=\"white\"", page)
+    assert {"HEAD", "workspace", "held out", "training"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", page))
 
 
-def test_what_cannot_be_drawn_is_said_in_one_message(bare: Path, project: Path) -> None:
-    """Without curves, or for a revision that there is not, one message and exit status 2, and no page."""
-    none, unknown = plots(folder=bare), plots("nosuch", folder=project)
-    assert (none.returncode, none.stderr) == (2, "There are no curves to draw yet: `dvc repro` makes them.\n")
-    assert not (bare / "plots.html").exists()
-    assert unknown.returncode == 2
-    assert "nosuch" in unknown.stderr
-    assert "Traceback" not in unknown.stderr
+def test_a_template_of_ones_own(recorded: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is drawn as it is."""
+    shutil.copytree(recorded.folder, tmp_path / "project", symlinks=True)
+    monkeypatch.chdir(tmp_path / "project")
+    file = Path("dvc.yaml")
+    before, name, after = file.read_text().partition("  - dpo margin:\n      template: simple\n")
+    file.write_text(f"{before}{name.replace('simple', 'mine')}{after}")
+    Path(".dvc/plots").mkdir(exist_ok=True)
+    Path(".dvc/plots/mine.json").write_text(
+        '{"data": {"values": "<DVC_METRIC_DATA>"}, "hconcat": [{"mark": "bar", "encoding": {"x": {"field": "step"}}}]}'
+    )
+    section = curves_of(["workspace"])
+    mine = drawn(section)["dpo margin"]
+    assert [{"mark": "bar", "encoding": {"x": {"field": "step"}}}] == mine.drawing["hconcat"]
+    assert "width" not in mine.drawing
+    assert "Drawn by a template of dvc.yaml's." == mine.words
+    assert "<svg" in web_page(Report("", "", [Section("curves", "", [mine])]))
+
+
+def test_what_cannot_be_drawn_is_said(standing: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A revision that there is not is a mistake; no curves yet are none."""
+    with pytest.raises(InputError, match="nosuch"):
+        curves_of(["nosuch"])
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for command in ("git init -q", "dvc init -q"):
+        subprocess.run(command.split(), cwd=tmp_path, env=standing.environment, check=True)
+    monkeypatch.chdir(tmp_path)
+    assert [Words("There are no curves to draw yet: `dvc repro` makes them.", "note")] == curves_of(
+        ["workspace"]
+    ).blocks

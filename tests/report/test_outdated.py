@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,8 @@ from unrun import curves, unrun_clone
 
 from llmrl.errors import InputError
 from llmrl.graph import STAGES
+from llmrl.report.curves import curves_of
+from llmrl.report.document import Chart, Heading, Words
 from llmrl.report.outdated import UNRECORDED, outdated
 
 BETA = "of another run, as dpo.beta has changed since"
@@ -129,45 +129,51 @@ def test_a_lock_that_cannot_be_read() -> None:
         outdated(["HEAD", "workspace"])
 
 
-def page(unrun: Clone, *revisions: str) -> tuple[str, dict[str, str]]:
-    """What `make plots` prints, and the sections of its page by their stages."""
-    said = unrun.run(sys.executable, "-m", "llmrl.report.curves", *revisions)
-    sections = (unrun.folder / "plots.html").read_text().split("<section>")[1:]
-    return said, dict(zip(STAGES, sections, strict=True))
+def section(*revisions: str) -> tuple[dict[str, list[str]], dict[str, dict[str, str]]]:
+    """What the report says of the curves of each stage, and which revisions it draws there, each in which colour."""
+    notes: dict[str, list[str]] = {}
+    drawn: dict[str, dict[str, str]] = {}
+    for block in curves_of(list(revisions)).blocks:
+        if isinstance(block, Heading):
+            stage = block.text.rpartition("(")[2].removesuffix(")")
+            notes[stage], drawn[stage] = [], {}
+        elif isinstance(block, Words):
+            notes[stage].append(block.text)
+        elif isinstance(block, Chart):
+            scale = block.drawing["encoding"]["color"]["scale"]
+            rows = {row["rev"] for row in block.drawing["data"]["values"]}
+            drawn[stage] |= {
+                one: colour for one, colour in zip(scale["domain"], scale["range"], strict=True) if one in rows
+            }
+    return notes, drawn
 
 
-def test_the_page_says_it(unrun: Clone) -> None:
-    """Alone, the curves are drawn and the heading tells; compared, those of another run are left out, and the others
-    keep their colours.
+def test_the_report_says_it(unrun: Clone) -> None:
+    """Alone, the curves are drawn and a word tells; compared, those of another run are left out, and the others keep
+    their colours.
     """
     edit("params.yaml", "  beta: 0.1\n", "  beta: 0.2\n")
-    said, alone = page(unrun)
-    assert f"dpo: workspace is {BETA}.\ngrpo: workspace is {BETA}.\nplots.html\n" == said
-    for stage, section in alone.items():
-        assert (f"<p>workspace is {BETA}.</p>" in section) == (stage in ("dpo", "grpo"))
-        assert "<svg" in section
+    said, alone = section("workspace")
+    note = [f"workspace is {BETA}."]
+    assert {"sft": [], "reward": [], "dpo": note, "grpo": note} == said
+    assert {stage: {"workspace"} for stage in STAGES} == {stage: set(of) for stage, of in alone.items()}
 
     unrun.run("git", "checkout", "-q", ".")
     rerun_dpo(unrun)
-    said, compared = page(unrun, "HEAD")
-    note = f"workspace is left out: it is {DPO}."
-    assert f"grpo: {note}\nplots.html\n" == said
-    assert ["grpo"] == [stage for stage, section in compared.items() if note in section]
-    drawn = {stage: set(re.findall(r">(HEAD|workspace)<", section)) for stage, section in compared.items()}
-    assert {stage: {"HEAD"} if stage == "grpo" else {"HEAD", "workspace"} for stage in STAGES} == drawn
-    colour = {
-        stage: set(re.findall(r'aria-label="[^"]*rev: HEAD[^"]*"[^>]*stroke="(#\w+)"', section))
-        for stage, section in compared.items()
+    said, compared = section("HEAD", "workspace")
+    assert {"sft": [], "reward": [], "dpo": [], "grpo": [f"workspace is left out: it is {DPO}."]} == said
+    assert {stage: {"HEAD"} if stage == "grpo" else {"HEAD", "workspace"} for stage in STAGES} == {
+        stage: set(of) for stage, of in compared.items()
     }
-    assert 1 == len(set.union(*colour.values()))
+    assert 1 == len({of["HEAD"] for of in compared.values()})
 
 
 def test_what_is_being_written_is_compared(unrun: Clone) -> None:
     """Curves of a run under way are drawn beside those of a commit, with a word."""
     curves(unrun, 3, "dpo")
-    said, compared = page(unrun, "HEAD")
-    assert f"dpo: workspace is {UNRECORDED}.\nplots.html\n" == said
-    assert {"HEAD", "workspace"} == set(re.findall(r">(HEAD|workspace)<", compared["dpo"]))
+    said, compared = section("HEAD", "workspace")
+    assert {"sft": [], "reward": [], "dpo": [f"workspace is {UNRECORDED}."], "grpo": []} == said
+    assert {"HEAD", "workspace"} == set(compared["dpo"])
 
 
 @pytest.mark.slow
@@ -183,7 +189,6 @@ def test_an_experiment_of_one_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(clone.folder)
 
     assert {"main": {}, "warm": {"grpo": DPO}} == outdated(["main", "warm"])
-    said, compared = page(clone, "main", "warm")
-    assert f"grpo: warm is left out: it is {DPO}.\n" in said
-    assert {"main", "warm"} == set(re.findall(r">(main|warm)<", compared["dpo"]))
-    assert {"main"} == set(re.findall(r">(main|warm)<", compared["grpo"]))
+    said, compared = section("main", "warm")
+    assert [f"warm is left out: it is {DPO}."] == said["grpo"]
+    assert ({"main", "warm"}, {"main"}) == (set(compared["dpo"]), set(compared["grpo"]))

@@ -14,6 +14,7 @@ from transformers.masking_utils import sdpa_mask
 
 from llmrl.errors import InputError
 from llmrl.session import guards
+from llmrl.session.settings import RunSettings
 
 
 def log(step, without, **more):
@@ -50,9 +51,49 @@ def test_too_little_signal_stops():
     assert "mean reward is None; 64% of the completions are cut off" in str(caught.value)
 
 
+def judged(step, without, **shares):
+    """A log with the shares of groups in which rewards that judge by the data differ."""
+    return log(step, without) | {f"judged/{name}": share for name, share in shares.items()}
+
+
+def test_the_judged_reward_is_what_counts():
+    """With a reward model the sum of rewards differs in every group, though no answer is right."""
+    with pytest.raises(InputError) as caught:
+        heard(judged(50, 0.0, accuracy=0.0), judged(60, 0.0, accuracy=0.05))
+    assert str(caught.value).startswith(
+        "grpo: step 60: 5% of the groups of the last 10 steps had a signal (completions that differ for "
+        "accuracy), less than run.min_signal"
+    )
+    heard(judged(60, 1.0, accuracy=0.2))
+
+
+def test_several_judges_have_rows_of_their_own():
+    """Each tells nothing of the others' groups, and together they tell enough."""
+    heard(judged(60, 0.0, accuracy=0.06, tests=0.06))
+    with pytest.raises(InputError, match=r": 8% of .* that differ for accuracy and tests\)"):
+        heard(judged(60, 0.0, accuracy=0.06, tests=0.02))
+
+
 def test_a_limit_of_nothing_never_stops():
     """`run.min_signal: 0` switches it off."""
     heard(log(50, 1.0), least=0.0)
+    heard(judged(50, 0.0, accuracy=0.0), least=0.0)
+
+
+def test_the_guard_hears_what_a_trainer_logs(tmp_path):
+    """A policy that is never right stops, where by the sum every group has a signal; and ours are in the log."""
+    own = {"rewards": {"accuracy": 1.0, "ends_marked": 0.5, "reward_model": 1.0}}
+    trainer, _ = made(tmp_path, "grpo", own, max_steps=3, logging_steps=1)
+    trainer.add_callback(guards.Signal(RunSettings(min_signal=0.1, patience=2)))
+    with pytest.raises(
+        InputError, match=r"step 2: 0% of the groups of the last 2 steps had .* that differ for accuracy"
+    ):
+        trainer.train()
+
+    for logged in (log for log in trainer.state.log_history if "reward" in log):
+        assert {"signal/accuracy", "signal/ends_marked", "judged/accuracy", "repetition", "entropy"} <= logged.keys()
+        assert not {"judged/ends_marked", "signal/reward_model"} & logged.keys()
+        assert 0 == logged["frac_reward_zero_std"]
 
 
 class Spoilt(torch.autograd.Function):

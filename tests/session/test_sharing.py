@@ -62,7 +62,7 @@ def store(with_s3: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     bucket = f"import boto3; boto3.client('s3', endpoint_url={address!r}).create_bucket(Bucket='llmrl')"
     with subprocess.Popen([with_s3 / "moto_server", "-p", str(port)], stderr=subprocess.DEVNULL) as server:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < end:
             time.sleep(0.1)
         subprocess.run([with_s3 / "python", "-c", bucket], check=True)

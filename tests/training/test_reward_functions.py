@@ -175,3 +175,38 @@ def test_prepared_columns_reach_a_reward_of_the_trainer(project, change, monkeyp
     ]
     assert set(names) <= TAKEN
     assert {"marks", "max_completion_length", "trainer_state"} <= set(names)
+
+
+def logged(function, columns=(), **given):
+    """The scores, and what TRL is told to log."""
+    found = {}
+    completion_ids = [[1, 2, 3, 4, 1, 2, 3, 4], [1, 2, 3], [5, 6, 7, 8]]
+    given = GIVEN | {"completion_ids": completion_ids, "log_metric": found.__setitem__} | given
+    return checked(function, columns)(**given), found
+
+
+def test_the_signal_of_each_reward_is_logged():
+    """The share of groups whose scores differ, by the prompts; one that takes a solution, or another column of the
+    data, judges; and how much completions repeat themselves.
+    """
+    pair = {"prompts": [GIVEN["prompts"][0]] * 2 + [GIVEN["prompts"][1]]}
+
+    def solved(solution, **_):
+        return [float(one == "1") for one in solution]
+
+    def tested(tests, **_):
+        return [tests[0], 0.0, None]
+
+    scores, found = logged(solved, **pair)
+    assert [1.0, 0.0, 0.0] == scores
+    assert {"signal/solved": 0.5, "judged/solved": 0.5, "repetition": pytest.approx(0.2 / 3)} == found
+    _, found = logged(tested, ["tests"], **pair)
+    assert {"signal/tested": 0.0, "judged/tested": 0.0} == {name: found[name] for name in found if "/" in name}
+    _, found = logged(mine([1, 1.0, None]), ["tests"], **pair)
+    assert {"signal/reward": 0.0} == {name: found[name] for name in found if "/" in name}
+
+
+def test_scores_that_stop_the_stage_log_nothing():
+    """As there are none."""
+    with pytest.raises(InputError):
+        logged(mine([1.0, float("nan"), 0.0]))

@@ -32,7 +32,7 @@ from clone import LOCKS, STAGES, Clone, micro_clone
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 VICTIMS = ("trainer", "dvc", "both")
 SAYS = " llmrl.session.record: "  # what precedes a phase in events.log
-GONE = 30  # seconds after which no process may be left of a run that was killed
+GONE = 120  # seconds, of a busy machine's, after which no process may be left of a run that was killed
 
 
 @dataclass

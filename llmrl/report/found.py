@@ -1,0 +1,81 @@
+"""Answers of a model, found by its hash wherever they were given: by another commit or experiment, or by a run of which
+DVC's run cache alone has the record.
+
+A revision's own lock may not have them: it is older than metrics/<stage>/held_out, or they are not in this cache, or
+the model was measured again elsewhere. The same model's answers to the same prompts by the same protocol are as good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from llmrl import repository
+from llmrl.session.commit import git
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+Entry = dict[str, Any]  # of a stage in a dvc.lock, or in DVC's run cache
+
+
+def found_elsewhere(repo: Repo, stage: str, entry: Entry) -> dict[str, Path] | None:
+    """The files of metrics/<stage>/held_out, by their names in it, of the model that a lock's entry has, in this
+    machine's cache; None where there are none.
+
+    What they were measured on, and the settings of the answers, are those of the entry; of several that are so, those
+    come first that were made with the most of its code.
+    """
+    model, answers = f"models/{stage}", f"metrics/{stage}/held_out"
+    if not (made := outs(entry).get(model)):
+        return None
+    alike = [one for one in entries(repo, stage, made) if answers in outs(one) and measured_alike(entry, one)]
+    alike.sort(key=lambda one: -len(deps(entry).items() & deps(one).items()))
+    for digest in dict.fromkeys(outs(one)[answers] for one in alike):
+        try:
+            listed = repository.listed(digest, repo)
+        except FileNotFoundError:
+            continue
+        files = {name: Path(repo.cache.local.oid_to_path(md5)) for name, md5 in listed.items()}
+        if all(path.exists() for path in files.values()):
+            return files
+    return None
+
+
+def entries(repo: Repo, stage: str, model: str) -> Iterator[Entry]:
+    """What is recorded of a stage that made a model of this hash: by commits and experiments, the newest first, and by
+    DVC's run cache.
+    """
+    commits = git("log", "--all", "--format=%H", f"-S{model}", "--", "dvc.lock") or ""
+    for commit in commits.split():
+        lock = yaml.load(git("show", f"{commit}:./dvc.lock") or "{}", yaml.CSafeLoader)
+        if (one := lock.get("stages", {}).get(stage)) and outs(one).get(f"models/{stage}") == model:
+            yield one
+    for path in Path(repo.stage_cache.cache_dir).glob("*/*/*"):
+        if model.encode() in path.read_bytes() and outs(one := repository.load(path)).get(f"models/{stage}") == model:
+            yield one
+
+
+def measured_alike(entry: Entry, other: Entry) -> bool:
+    """Whether two entries measure on the same data, by the same models, and ask alike."""
+    mine, theirs = deps(entry), deps(other)
+    data = [path for path in mine.keys() & theirs.keys() if path.startswith(("data/", "models/"))]
+    return protocol(entry) == protocol(other) and all(mine[path] == theirs[path] for path in data)
+
+
+def protocol(entry: Entry) -> Any:
+    """The settings of the answers; of a stage that gives none None."""
+    return entry.get("params", {}).get("params.yaml", {}).get("answers")
+
+
+def outs(entry: Entry) -> dict[str, str]:
+    """The hashes of what a stage made."""
+    return {out["path"]: out.get("md5", "") for out in entry.get("outs", ())}
+
+
+def deps(entry: Entry) -> dict[str, str]:
+    """The hashes of what it was made from."""
+    return {dep["path"]: dep.get("md5", "") for dep in entry.get("deps", ())}

@@ -1,0 +1,121 @@
+"""The policies' sampled answers to the held-out prompts, each with whether it is right and the reward model's score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from llmrl.report.document import Block, Command, Words
+from llmrl.report.recorded import WORKSPACE, Recorded
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Sampled answers, one after the other: all fields (answers,)."""
+
+    policy: Array
+    row: Array  # of its prompt in data/prompts/eval.parquet
+    prompt: Array
+    solution: Array
+    text: Array
+    right: Array  # 1 or 0; NaN without a solution
+    score: Array  # NaN without a reward model
+    tokens: Array
+    ended: Array
+    repetition: Array
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def where(self, chosen: Array) -> Samples:
+        """Those of a mask, or of places."""
+        return Samples(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    @property
+    def judged(self) -> Samples:
+        """Those that are right or wrong."""
+        return self.where(np.isfinite(self.right))
+
+    @property
+    def scored(self) -> Samples:
+        """Those that have a score."""
+        return self.where(np.isfinite(self.score))
+
+    def by_policy(self) -> dict[str, Samples]:
+        """Those of each policy, in the order of training."""
+        return {policy: self.where(self.policy == policy) for policy in dict.fromkeys(self.policy.tolist())}
+
+
+def sampled(experiment: Recorded) -> tuple[Samples, list[str]]:
+    """Every sampled answer of every policy, in the order of training; and which scores had to be left out, a sentence
+    each.
+    """
+    scores = experiment.tables.get("grpo", {}).get("scores")
+    scored_of = {dep["path"]: dep.get("md5") for dep in experiment.locks.get("grpo", {}).get("deps", ())}
+    found, notes = [], []
+    for policy, table in experiment.policies().items():
+        own = None if scores is None else scores.filter(pc.equal(scores["policy"], policy))
+        stage = next(name for name, of in experiment.tables.items() if any(table is one for one in of.values()))
+        answers = f"metrics/{stage}/held_out"
+        if own is not None and scored_of.get(answers, experiment.hash(answers)) != experiment.hash(answers):
+            notes.append(f"Scores of {policy} are of answers that {stage} gave before it ran again: `dvc repro`.")
+            own = None
+        one = flattened(policy, table, own)
+        found.append(one)
+        if own is not None and (lost := int((~np.isfinite(one.score)).sum())):
+            notes.append(f"{lost:,} of the {len(one):,} sampled answers of {policy} have no score that is a number.")
+    if not found:
+        return Samples(*(np.array([]) for _ in fields(Samples))), notes
+    return Samples(*(np.concatenate([getattr(one, field.name) for one in found]) for field in fields(Samples))), notes
+
+
+def flattened(policy: str, table: pa.Table, scores: pa.Table | None) -> Samples:
+    """The sampled answers of a policy, with those scores that are of as many answers to the same prompt."""
+    counts = pc.list_value_length(table["sampled"]).to_numpy()
+    right, score = np.full(counts.sum(), np.nan), np.full(counts.sum(), np.nan)
+    known = np.repeat(table["sampled_right"].is_valid().to_numpy(), counts)
+    right[known] = pc.cast(pc.list_flatten(table["sampled_right"]), pa.float64()).to_numpy()  # NaN of null
+    if scores is not None and len(scores):
+        lists = pc.take(scores["sampled"], pc.index_in(table["row"], scores["row"].combine_chunks()))
+        lengths = pc.list_value_length(lists)
+        fits = pc.fill_null(pc.equal(lengths, pc.list_value_length(table["sampled"])), False)
+        score[np.repeat(fits.to_numpy(), counts)] = in_a_row(lists.filter(fits))
+    return Samples(
+        policy=np.full(len(right), policy, object),
+        **{name: np.repeat(table[name].to_numpy(), counts) for name in ("row", "prompt", "solution")},
+        text=in_a_row(table["sampled"]),
+        right=right,
+        score=score,
+        **{name: in_a_row(table[f"sampled_{name}"]) for name in ("tokens", "ended", "repetition")},
+    )
+
+
+def in_a_row(lists: pa.ChunkedArray) -> Array:
+    """What a column of lists has, one after the other; of a null nothing."""
+    return pc.list_flatten(lists).to_numpy()
+
+
+def not_there(experiment: Recorded, stage: str, what: str) -> list[Block]:
+    """That something is missing which a stage records of the held-out rows, and the command that brings it."""
+    product = f"metrics/{stage}/held_out"
+    place = "" if experiment.revision == WORKSPACE else f"in a checkout of {experiment.revision} "
+    if product in experiment.missing:
+        why, command = (
+            "they are neither here nor in this machine's cache",
+            Command(f"dvc pull {product}", "{}fetches them"),
+        )
+    elif experiment.locks.get(stage):
+        why, command = (
+            f"{stage} was measured before they were kept",
+            Command(f"dvc repro {stage}", "{}measures it anew"),
+        )
+    else:
+        why, command = f"{stage} has not run", Command(f"dvc repro {stage}", "{}runs it")
+    return [Words(f"{what} are missing: {why}.", "note"), Command(command.line, command.what.format(place))]
