@@ -76,10 +76,10 @@ card: $(READY)  ## a model card for the Hub: make card OF=models/dpo OUT=folder
 	@python -m llmrl.report.card $(or $(OF),models/grpo) $(OUT)
 
 verify: $(READY)  ## whether all is what the recorded inputs made; AGAIN=grpo makes that anew, beside, and compares
-	@python -m llmrl.report.verify $(if $(AGAIN),--again $(AGAIN))
+	@python -m llmrl.lineage.verify $(if $(AGAIN),--again $(AGAIN))
 
 runs: $(READY)  ## the runs there were; OF=models/grpo: which of them, at which commit, made that
-	@python -m llmrl.report.runs $(OF)
+	@python -m llmrl.lineage.runs $(OF)
 
 # Two processes of one thread: of two threads each, they would stand in each other's way.
 TWO := OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile

@@ -1,11 +1,12 @@
-"""How fast the report's page is in a real browser: `python -m bench.page [--prompts 500] [--samples 4]`.
+"""How fast the report's page is in a real browser: `python -m bench.page [--prompts 500] [--samples 4] [--words 40]`.
 
 It writes a page of that many prompts, each with a greedy answer and samples of four policies, opens it in Chromium, and
 prints by the browser's own clock when the document was there, when the first of it and the first answers were painted,
 and how long searches and filters took, from the key to the frame with what they found. The answers are made up of
-words, as long as those of a small model.
+words, as long as those of a small model; of too many as many are left out as the report does.
 
-    python -m bench.page --picture docs/report.png      a picture of the report of what is here, its first screen
+    python -m bench.page --picture docs/report.png      a picture of the report of what is here, its first screen, that
+                                                        does not say when and at which commit it was made
 
 Needs Chromium and its driver: `apt-get install chromium chromium-driver`.
 """
@@ -18,11 +19,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmrl.report.document import Asked, Given, Reader, Report, Section
 from llmrl.report.page import web_page
+from llmrl.report.reading import fitted
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -81,12 +85,12 @@ def chromium(width: int = 1280, height: int = 900, dark: bool = False) -> Iterat
             driver.quit()
 
 
-def made_up(prompts: int, samples: int) -> Report:
-    """A report with nothing but answers to read."""
+def made_up(prompts: int, samples: int, words: int = 40) -> Report:
+    """A report with nothing but answers to read, of so many words."""
     chance = random.Random(0)
 
     def given(policy: str, greedy: bool) -> Given:
-        text = " ".join(chance.choices(WORDS, k=40)) + f" \\boxed{{{chance.randrange(999)}}}"
+        text = " ".join(chance.choices(WORDS, k=words)) + f" \\boxed{{{chance.randrange(999)}}}"
         right = chance.random() < 0.2 + 0.2 * POLICIES.index(policy)
         return Given(policy, text, right, greedy, 60, chance.random() < 0.95, chance.gauss(0, 1))
 
@@ -98,7 +102,8 @@ def made_up(prompts: int, samples: int) -> Report:
         )
         for at in range(prompts)
     ]
-    return Report("A page to measure", "made up", [Section("reading", "To read", [Reader(POLICIES, asked)])])
+    reader = Reader(POLICIES, asked, before={policy: before for before, policy in pairwise(POLICIES)})
+    return Report("A page to measure", "made up", [Section("reading", "To read", [fitted(reader)])])
 
 
 def measured(page: Path) -> Iterator[tuple[str, float, str]]:
@@ -128,6 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.page", description="The report's page in a real browser.")
     parser.add_argument("--prompts", type=int, default=500)
     parser.add_argument("--samples", type=int, default=4, help="sampled answers of each of the four policies")
+    parser.add_argument("--words", type=int, default=40, help="of each answer; their pages end where the report's do")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="a picture of the report of what is here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -136,12 +142,12 @@ def main() -> None:
             from llmrl.report.__main__ import report_of
             from llmrl.report.recorded import experiment_at
 
-            page.write_text(web_page(report_of([experiment_at()])), encoding="utf-8")
+            page.write_text(web_page(replace(report_of([experiment_at()]), subtitle="")), encoding="utf-8")
             photographed(page, arguments.picture)
             return
-        page.write_text(web_page(made_up(arguments.prompts, arguments.samples)), encoding="utf-8")
+        page.write_text(web_page(made_up(arguments.prompts, arguments.samples, arguments.words)), encoding="utf-8")
         answers = arguments.prompts * len(POLICIES) * (arguments.samples + 1)
-        print(f"{arguments.prompts:,} prompts, {answers:,} answers, {page.stat().st_size / 2**20:.1f} MiB")
+        print(f"{arguments.prompts:,} prompts, {answers:,} answers, {page.stat().st_size / 1e6:.1f} MB")
         for what, spent, found in measured(page):
             print(f"{what:22} {spent:6.0f} ms  {found}")
 

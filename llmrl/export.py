@@ -20,21 +20,24 @@ from llmrl.folders import PROVENANCE, architecture, is_kind
 
 PRECISIONS = ("bfloat16", "float16", "float32")
 EXPORT = "export"  # in provenance.json: what was done, by which libraries, to the product of which hash
-# Of this checkout: what DVC makes, keeps or depends on.
+# Of a project: what DVC makes, keeps or depends on.
 OURS = ("data", "models", "metrics", "runs", "llmrl", "stages", "docs", "tests", "bench", "profiles")
 
 
 def not_ours(folder: Path) -> Path:
-    """The path of a folder to write into, resolved. Raises InputError where it is one of this checkout's own: in most
-    of them DVC would take what is written for a change of a product or of the code.
+    """The path of a folder to write into, resolved. Raises InputError where it is a project's own, of this or another:
+    in most of them DVC would take what is written for a change of a product or of the code.
     """
-    found, root = folder.resolve(), Path.cwd().resolve()
-    inner = found.relative_to(root).parts if found.is_relative_to(root) else ("",)
-    if not inner or inner[0] in OURS or inner[0].startswith("."):
-        raise InputError(
-            f"{folder} lies in a folder of this project, which holds what git and DVC put there: name another, "
-            "../published for one."
-        )
+    found = folder.resolve()
+    for root in (found, *found.parents):
+        inner = found.relative_to(root).parts
+        if not any((root / mark).exists() for mark in (".dvc/config", "dvc.yaml")):
+            continue
+        if not inner or inner[0] in OURS or inner[0].startswith("."):
+            raise InputError(
+                f"{folder} lies in a folder of a project, {root}, which holds what git and DVC put there: name "
+                "another, ../published for one."
+            )
     return found
 
 
@@ -62,7 +65,7 @@ def record_of(folder: Path) -> dict[str, Any]:
         return {}
     except ValueError as error:
         raise InputError(
-            f"{folder / PROVENANCE} is no JSON: {error}. `dvc checkout --force {folder}` brings back what DVC made."
+            f"{folder / PROVENANCE} is no JSON: {error}. `rm -r {folder} && dvc checkout {folder}` brings back what DVC made."
         ) from None
     if EXPORT in record:
         raise InputError(
@@ -112,7 +115,7 @@ def remarks(folder: Path, digest: str) -> list[str]:
     if digest != repository.recorded().get(product, digest):
         said.append(
             f"{folder} is not what dvc.lock recorded when it was made, so its {PROVENANCE} tells of another model: "
-            f"`dvc checkout --force {product}` brings that back."
+            f"`rm -r {product} && dvc checkout {product}` brings that back."
         )
     if not (folder / PROVENANCE).exists():
         said.append(f"{folder} has no {PROVENANCE}: what made it is not known.")

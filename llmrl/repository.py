@@ -39,8 +39,13 @@ def recorded() -> dict[Path, str]:
     for lock in LOCKS:
         for stage in load(lock).get("stages", {}).values():
             # All three have the root as their working directory.
-            found |= {Path(out["path"]): out["md5"] for out in stage.get("outs", []) if "md5" in out}
+            found |= {Path(path): md5 for path, md5 in locked(stage, "outs").items()}
     return found
+
+
+def locked(stage: dict[str, Any], what: str) -> dict[str, str]:
+    """By their paths the hashes of what a stage's entry in a lock has as made (`outs`), or as made from (`deps`)."""
+    return {one["path"]: one["md5"] for one in stage.get(what, ()) if "md5" in one}
 
 
 @contextmanager

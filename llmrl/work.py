@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from llmrl import folders, repository, started
 from llmrl.errors import InputError
 from llmrl.graph import STAGES
 from llmrl.measuring import held_out
+from llmrl.measuring.answers import policy_name
 from llmrl.measuring.figures import Figures, has_curve
 from llmrl.models import loading
 from llmrl.params import on_model
@@ -66,6 +67,8 @@ def run_stage(experiment: Experiment, name: str, build: loop.Build, stop: Stop) 
         eval_rows, left_out = rows.evaluated_on(settings, tokenizer, shown.counting)
         if STAGES[name].answers:  # what stands in the way of measuring is said before training
             held_out.answerable(settings, tokenizer, shown.counting)
+            if "reward_model" in STAGES[name].models:
+                list(held_out.ancestors(settings))
         made_by = provenance.made_by(settings, eval_rows)
     place = checkpoints.place(name, made_by)
     stop.goes_on = lambda: checkpoints.progress(place)
@@ -271,8 +274,10 @@ class Work:
         """What looks wrong of the stage, its answers set against those of the policy it started from."""
         figures = {f"{name}_before": value for name, value in before.items()} | self.figures.during() | after
         curves = tripwires.by_figure((step, self.figures.named(point)) for step, point in self.seen.curves)
-        policies = {table["policy"][0].as_py(): table for table in held_out.others(self.name) if len(table)}
-        init = Path(self.settings.own.init).name
+        policies: held_out.Tables = {}
+        with suppress(InputError):  # as many as there are
+            policies |= {table["policy"][0].as_py(): table for table in held_out.ancestors(self.settings)}
+        init = policy_name(self.settings.own.init)
         return tripwires.tripped(self.name, figures, curves, policies | tables, init)
 
     def require_unedited(self) -> None:

@@ -21,7 +21,7 @@ from llmrl import repository
 from llmrl.answers.generation import generate
 from llmrl.base import build
 from llmrl.errors import InputError
-from llmrl.export import PRECISIONS, export
+from llmrl.export import PRECISIONS, export, not_ours
 from llmrl.models.loading import load_classifier, load_policy
 from llmrl.models.saving import save
 from llmrl.toy import arithmetic
@@ -53,8 +53,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with nothing in it, in which the test stands."""
+    """A checkout with next to nothing in it, in which the test stands."""
     (tmp_path / "project").mkdir()
+    (tmp_path / "project/dvc.yaml").touch()
     monkeypatch.chdir(tmp_path / "project")
     return tmp_path
 
@@ -176,9 +177,23 @@ def test_nothing_is_lost(trained: Path, elsewhere: Path) -> None:
 @pytest.mark.parametrize("out", ["models/grpo", "models/new", "data/x", "metrics/x", ".dvc/x", ".git/x", "../project"])
 def test_never_where_dvc_looks(trained: Path, out: str) -> None:
     """There it would be a change of a product."""
-    with pytest.raises(InputError, match="lies in a folder of this project"):
+    with pytest.raises(InputError, match="lies in a folder of a project"):
         export(trained / "policy", Path(out), "bfloat16")
-    assert [] == list(Path.cwd().iterdir())
+    assert ["dvc.yaml"] == [path.name for path in Path.cwd().iterdir()]
+
+
+def test_never_in_another_project(trained: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the command is given; beside its own folders, and where no project is, it may."""
+    monkeypatch.chdir(elsewhere)
+    (elsewhere / "project/models").mkdir()
+    (elsewhere / "project/models/dvc.yaml").touch()
+    (elsewhere / "link").symlink_to("project/models")
+    for out in ("project/models/mine", "project/data", "project", "link/mine"):
+        with pytest.raises(InputError, match=f"^{out} lies in a folder of a project, {elsewhere / 'project'}"):
+            export(trained / "policy", Path(out), "bfloat16")
+    assert ["dvc.yaml"] == [path.name for path in (elsewhere / "project/models").iterdir()]
+    for out in ("project/published", "models/mine"):
+        assert Path(out).resolve() == not_ours(Path(out))
 
 
 def test_mistakes_are_found_at_once(elsewhere: Path) -> None:
@@ -190,7 +205,7 @@ def test_mistakes_are_found_at_once(elsewhere: Path) -> None:
     code += "finally: print('torch' in sys.modules)"
     for arguments, expected in {
         ("../empty", "../out"): "../empty is not a model's folder",
-        ("../empty", "models/x"): "models/x lies in a folder of this project",
+        ("../empty", "models/x"): "models/x lies in a folder of a project",
         ("../empty", "../out", "--dtype", "int8"): "invalid choice: 'int8'",
     }.items():
         done = subprocess.run(

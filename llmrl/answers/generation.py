@@ -65,8 +65,8 @@ def repetition(tokens: Sequence[int], n: int = 4) -> float:
     """The share of a text's n-grams of tokens that it has had before: seq-rep-n of Welleck et al.,
     https://arxiv.org/abs/1908.04319. 0 where it has none.
 
-    >>> repetition([1, 2, 3, 4, 1, 2, 3, 4]), repetition([1, 2, 3])
-    (0.2, 0.0)
+    >>> repetition([1, 2, 1, 2, 1, 2, 1]), repetition([1, 2, 3])
+    (0.5, 0.0)
     """
     grams = [*zip(*(tokens[start:] for start in range(n)), strict=False)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0

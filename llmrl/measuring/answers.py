@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Sequence
 from math import comb
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from llmrl.answers.generation import Answer
 
+Tables = dict[str, pa.Table]  # of metrics/<stage>/held_out, by the names of the files
 HELD_OUT_PROMPTS = Path("data/prompts/eval.parquet")
 ONE = {
     "": pa.string(),
@@ -65,6 +67,29 @@ def tabled(
         columns = zip(*told(several, solution), strict=True)
         rows.append(known | {f"sampled{what}": list(values) for what, values in zip(ONE, columns, strict=True)})
     return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def policy_name(folder: str) -> str:
+    """What the policy of a folder is called: one in models/ by its name there, another by where it lies.
+
+    >>> policy_name("models/sft/"), policy_name("../old/sft")
+    ('sft', '../old/sft')
+    """
+    path = Path(folder)
+    return path.name if path.parent == Path("models") else str(path)
+
+
+def with_origin(table: pa.Table, **known: Any) -> pa.Table:
+    """The table, with what it was made of in the file's metadata."""
+    return table.replace_schema_metadata({"origin": json.dumps(known, sort_keys=True)})
+
+
+def made_of(table: pa.Table) -> dict[str, Any]:
+    """What a table was made of: of answers the `model` (its hash), what that was trained from (`init`, `init_model`)
+    and the settings of the `answers`; of pairs the `model`; of scores the hashes of `models` by policy.
+    """
+    found: dict[str, Any] = json.loads((table.schema.metadata or {}).get(b"origin", "{}"))
+    return found
 
 
 def summary(table: pa.Table) -> dict[str, float]:

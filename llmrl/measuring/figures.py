@@ -27,7 +27,7 @@ from llmrl import repository
 from llmrl.graph import STAGES
 
 if TYPE_CHECKING:
-    from llmrl.measuring.held_out import Tables
+    from llmrl.measuring.answers import Tables
 
 SAMPLES = 20
 

@@ -7,19 +7,21 @@ preference and RL stages do (it flips with the likeliest style); sampled alone r
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmrl import repository
 from llmrl.answers.generation import answering, generate
 from llmrl.errors import InputError
 from llmrl.graph import STAGES
 from llmrl.measuring import intervals, scoring
-from llmrl.measuring.answers import HELD_OUT_PROMPTS, summary, tabled
+from llmrl.measuring.answers import HELD_OUT_PROMPTS, SCHEMA, Tables, made_of, policy_name, summary, tabled, with_origin
 from llmrl.training import loop, processes, rows
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     Phase = Callable[[str], AbstractContextManager[Progress]]
 
 HELD_OUT, BEFORE, AFTER = "held_out", "before.parquet", "after.parquet"
-Tables = dict[str, pa.Table]
+MADE_HERE = [Path("models", name) for name, stage in STAGES.items() if stage.answers]
 
 
 def before_and_after(
@@ -61,8 +63,7 @@ def before_and_after(
             tables["pairs"] = scoring.pairs(run, folder, shown.counting)
     else:
         init = run.settings.own.init
-        made_here = Path(init) in (Path("models", one) for one in STAGES)
-        first = {} if made_here else {"before": (init, before, Path(init).name)}
+        first = {} if Path(init) in MADE_HERE else {"before": (init, before, policy_name(init))}
         for when, (policy, into, name) in (first | {"after": (folder, after, run.settings.stage)}).items():
             with phase(f"answering {when}") as shown:
                 asked = answerable(run.settings, run.tokenizer)
@@ -70,15 +71,40 @@ def before_and_after(
                 gc.collect()  # a model with Liger's kernels refers to itself
     if "reward_model" in stage.models:
         with phase("scoring answers") as shown:
-            tables["scores"] = scoring.answers(run, [*others(run.settings.stage), *tables.values()], shown.counting)
+            earlier = reversed([*ancestors(run.settings)])
+            tables["scores"] = scoring.answers(run, [*earlier, *tables.values()], shown.counting)
         after["scores"] = scoring.means(tables["scores"])
     return before, after, tables
 
 
-def others(stage: str) -> list[pa.Table]:
-    """The answers of the other policies, which their stages have kept, as far as these come before."""
-    kept = [Path("metrics", one, HELD_OUT) for one in STAGES if one != stage and STAGES[one].answers]
-    return [pq.read_table(path) for folder in kept for path in (folder / BEFORE, folder / AFTER) if path.exists()]
+def ancestors(settings: Settings) -> Iterator[pa.Table]:
+    """The answers of the policies that a stage's own comes from, the nearest first, as the stages that made them have
+    kept them.
+
+    No dependency of the stage names these files, as it may start from any model. But which they are, and each byte of
+    them, follows from what does: raises InputError where they are not here, or of another model or other settings.
+    """
+    folder, model = Path(settings.own.init), ""
+    prompts = dict(enumerate(prompt[-1]["content"] for prompt in rows.read(HELD_OUT_PROMPTS)["prompt"]))
+    while folder in MADE_HERE:
+        kept = Path("metrics", folder.name, HELD_OUT)
+        table = pq.read_table(kept / AFTER) if (kept / AFTER).exists() else SCHEMA.empty_table()
+        known, asked = made_of(table), zip(table["row"].to_pylist(), table["prompt"].to_pylist(), strict=True)
+        faults = {
+            "not here": not (kept / AFTER).exists(),
+            "of another model": known.get("model") != (model or repository.digest(folder)),
+            "by other settings of `answers`": known.get("answers") != asdict(settings.answers),
+            "to other prompts": any(prompts.get(row) != prompt for row, prompt in asked),
+        }
+        if fault := next((fault for fault, found in faults.items() if found), None):
+            raise InputError(
+                f"{kept}: {settings.stage} comes from {folder}, whose answers the reward model is to score beside its "
+                f"own, and these are {fault}. `dvc repro {folder.name}` gives them anew, and trains only what changed."
+            )
+        yield table
+        if (kept / BEFORE).exists():
+            yield pq.read_table(kept / BEFORE)
+        folder, model = Path(known["init"]), known["init_model"]
 
 
 def answerable(
@@ -115,5 +141,8 @@ def measure(
         greedy = generate(*given, **longest, do_sample=False)
         sampling = longest | {"do_sample": True, "temperature": float(protocol.temperature), "top_k": 0, "top_p": 1.0}
         sampled = generate(*given, **sampling, num_return_sequences=protocol.samples)
+    init = Path(run.settings.own.init)
+    known = {"init": str(init), "init_model": repository.digest(init), "answers": asdict(protocol)}
     table = tabled(name, prompts, greedy, sampled, protocol.marks)
+    table = with_origin(table, model=repository.digest(Path(folder)), **known)
     return summary(table) | ({"refused": refused} if refused else {}), table

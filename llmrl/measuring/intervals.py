@@ -29,7 +29,7 @@ def wilson(share: float, n: float) -> tuple[float, float]:
 
 def effective(clusters: Sequence[Sequence[bool]]) -> float:
     """How many independent answers vary as much as these, of which those of a cluster go together: no fewer than there
-    are clusters and no more than there are answers. Where nothing varies, as many as clusters.
+    are clusters and no more than there are answers. Where all are true, or none is, as many as clusters.
     """
     means = [statistics.fmean(one) for one in clusters]
     least, most = len(means), sum(map(len, clusters))

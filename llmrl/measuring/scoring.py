@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from llmrl.measuring.answers import HELD_OUT_PROMPTS
+from llmrl import repository
+from llmrl.measuring.answers import HELD_OUT_PROMPTS, made_of, with_origin
 from llmrl.models import DTYPES, loading
 from llmrl.training import rows, turns
 
@@ -42,7 +44,7 @@ def pairs(run: Run, folder: str, counting: rows.Counting) -> pa.Table:
     for known in table:
         for side in ("chosen", "rejected"):
             known[f"{side}_score"], known[f"{side}_tokens"] = next(given), len(next(lengths))
-    return pa.Table.from_pylist(table, PAIRS)
+    return with_origin(pa.Table.from_pylist(table, PAIRS), model=repository.digest(Path(folder)))
 
 
 def answers(run: Run, tables: Sequence[pa.Table], counting: rows.Counting) -> pa.Table:
@@ -57,7 +59,7 @@ def answers(run: Run, tables: Sequence[pa.Table], counting: rows.Counting) -> pa
         for text in (row["greedy"], *row["sampled"])
     ]
     found = iter(scored(run, run.settings.own.reward_model, texts, counting(len(texts), "answers")))
-    table = [
+    scored_rows = [
         {
             "policy": row["policy"],
             "row": row["row"],
@@ -66,7 +68,8 @@ def answers(run: Run, tables: Sequence[pa.Table], counting: rows.Counting) -> pa
         }
         for row in given
     ]
-    return pa.Table.from_pylist(table, SCORED)
+    models = {table["policy"][0].as_py(): made_of(table).get("model") for table in tables if len(table)}
+    return with_origin(pa.Table.from_pylist(scored_rows, SCORED), models=models)
 
 
 def means(scored: pa.Table) -> dict[str, float]:

@@ -1,8 +1,7 @@
 """Whether the reward model is to be trusted: by the held-out pairs, and by the judge of the policies' own answers.
 
 A reward model gives the odds that one answer to a prompt is better than another (Bradley-Terry): its scores compare
-answers to one prompt, and those to different prompts say little. So all here is within prompts but what is called
-overall. It is asked
+answers to one prompt, and those to different prompts say little. So all here is within prompts. It is asked
 
 - how often it scores a right answer above a wrong one, of each policy, whose answers are not those of its pairs, and
   where both are as long;
@@ -27,9 +26,10 @@ import numpy as np
 from llmrl.measuring.intervals import wilson
 from llmrl.report.curves import COLOURS
 from llmrl.report.document import Block, Chart, Grid, Quote, Quotes, Section, Words
-from llmrl.report.measures import difference, number, with_ends
+from llmrl.report.measures import difference, number, so_many, with_ends
+from llmrl.report.outcome import as_outdated, outdated_stages
 from llmrl.report.samples import Array, Samples, not_there, sampled
-from llmrl.report.statistics import Interval, auc, independent, slope
+from llmrl.report.statistics import Interval, slope
 
 if TYPE_CHECKING:
     from llmrl.report.recorded import Recorded
@@ -45,6 +45,7 @@ MORE = 10  # tokens: what so many more are worth is said
 EXAMPLES = 5
 NEAR = 0.05  # of the tokens of the longer of two answers: such a difference is about none
 SHORTER, AS_LONG, LONGER = "the shorter", "about as long", "the longer"
+AS_MANY = "of as many tokens"  # of pairs, whose prompt is counted with them, none but these is about as long
 ALL = "all"
 ANSWERS, PAIRS = "the policies' answers", "held-out pairs"
 
@@ -130,7 +131,7 @@ def reward_model_audited(experiment: Recorded) -> Section:
         figures += not_there(experiment, "grpo", "Its scores of the policies' own answers")
     if len(pairs):
         verdicts.append(ranks(pairs))
-        figures += by_length(pairs, of_pairs)
+        figures.append(by_length(pairs, of_pairs))
     else:
         figures += not_there(experiment, "reward", "Its scores of the held-out pairs")
     if worths or len(pairs):
@@ -141,7 +142,8 @@ def reward_model_audited(experiment: Recorded) -> Section:
     if told:
         verdicts.append(calibrated(told))
         figures += calibration(told)
-    figures.sort(key=lambda block: isinstance(block, Chart))  # side by side, after the tables
+    if {"reward", "grpo"} & outdated_stages(experiment).keys():  # the scores of pairs, and of answers, are theirs
+        verdicts = [as_outdated(block) for block in verdicts]
     return Section("audit", TITLE, [*verdicts, *figures, *disagreements(judged)])
 
 
@@ -193,7 +195,7 @@ def each_policy(samples: Samples) -> dict[str, Samples]:
     return policies | ({ALL: samples} if len(policies) > 1 else {})
 
 
-def ranked(some: Contests) -> Interval:
+def won(some: Contests) -> Interval:
     """The share in which the better answer has the higher score, equal scores counted as half, with its interval:
     Wilson's, of answers with as many independent contests as would vary as much (Kish's effective sample size).
     """
@@ -207,7 +209,8 @@ def ranked(some: Contests) -> Interval:
     by_prompt = np.bincount(of, hits - share) / n
     prompts = len(by_prompt)
     variance = float(by_prompt @ by_prompt) * prompts / (prompts - 1) if prompts > 1 else math.inf
-    return share, *wilson(share, max(1, min(n, independent(share, variance, prompts))))
+    as_many = share * (1 - share) / variance if 0 < share < 1 and variance else prompts  # independent ones
+    return share, *wilson(share, max(1, min(n, as_many)))
 
 
 def worth(samples: Samples, as_right: bool = False) -> Worth:
@@ -239,9 +242,9 @@ def reliability(some: Contests) -> Reliability:
     bins = []
     for one in np.unique(of_bin):
         inside = of_bin == one
-        bins.append((float(said[inside].mean()), ranked(some.where(inside)), int(inside.sum())))
+        bins.append((float(said[inside].mean()), won(some.where(inside)), int(inside.sum())))
     error = sum(n * abs(right[0] - mean) for mean, right, n in bins) / len(said)
-    return Reliability(float(said.mean()), ranked(some), error, bins, counted(some))
+    return Reliability(float(said.mean()), won(some), error, bins, counted(some))
 
 
 # --- verdicts --------------------------------------------------------------------------------------------------------
@@ -251,18 +254,15 @@ def trusted(judged: Samples, between: Contests, pairs: Contests) -> Words:
     """Whether right answers score above wrong ones to the same prompt, and of which policy least."""
     if not len(between):
         text = "No policy gave a right and a wrong answer to one prompt: its scores cannot be set against them."
-        area = auc(judged.score, judged.right == 1, judged.row)
-        return Words(
-            text if math.isnan(area[0]) else f"{text} Overall right ones score higher in {ends(area)}.", "note"
-        )
-    _, low, high = found = ranked(between)
+        return Words(text, "note")
+    _, low, high = found = won(between)
     seen = (
         f"of a right and a wrong answer to one prompt, the right one has the higher score in {ends(found)} of "
         f"{counted(between)}"
     )
     if high < CHANCE:
         text = f"It is not to be trusted, it prefers wrong answers: {seen}. "
-        if len(pairs) and ranked(pairs)[1] > CHANCE:
+        if len(pairs) and won(pairs)[1] > CHANCE:
             why = "As it ranks the held-out pairs the way they are, chosen and rejected may be exchanged in these, too"
         else:
             why = "Chosen and rejected may be exchanged in the pairs it was trained on"
@@ -271,7 +271,7 @@ def trusted(judged: Samples, between: Contests, pairs: Contests) -> Words:
         return Words(f"Whether it is to be trusted cannot be told: {seen}, which may be chance.", "note")
     if low <= CHANCE:
         return Words(f"It is not to be trusted, its scores are no better than chance, or hardly: {seen}.", "bad")
-    areas = {policy: ranked(some) for policy in judged.by_policy() if len(some := between.of(policy))}
+    areas = {policy: won(some) for policy in judged.by_policy() if len(some := between.of(policy))}
     least = min(areas, key=lambda policy: areas[policy][2])
     text, wrong = f"It is to be trusted as far as this: {seen}", False
     if len(areas) > 1:
@@ -279,7 +279,7 @@ def trusted(judged: Samples, between: Contests, pairs: Contests) -> Words:
     if areas[least][1] <= CHANCE:
         text, wrong = f"{text}, which may be chance" if areas[least][2] >= CHANCE else f"{text}, less than chance", True
     level = between.by_length()[AS_LONG]
-    _, low, high = found = ranked(level)
+    _, low, high = found = won(level)
     if len(level) and low <= CHANCE and high < WEAK:
         text += (
             f". But where the two are about as long, in {ends(found)} of {counted(level)}, no better than chance: it "
@@ -291,8 +291,9 @@ def trusted(judged: Samples, between: Contests, pairs: Contests) -> Words:
 
 def ranks(pairs: Contests) -> Words:
     """Whether it has learnt its pairs, those also of which the better answer is the shorter one, or the longer."""
-    _, low, high = found = ranked(pairs)
-    kinds = sorted((ranked(some), kind, len(some)) for kind, some in pairs.by_length().items() if len(some))
+    _, low, high = found = won(pairs)
+    called = {SHORTER: SHORTER, AS_LONG: AS_MANY, LONGER: LONGER}
+    kinds = sorted((won(some), called[kind], len(some)) for kind, some in pairs.by_length().items() if len(some))
     worst, best = kinds[0], kinds[-1]
     apart = worst[0][2] < best[0][1]
     told = [f"{ends(share)} of the {n:,} whose better answer is {kind}" for share, kind, n in (worst, best)]
@@ -348,22 +349,17 @@ def calibrated(told: dict[str, Reliability]) -> Words:
 def by_policy(judged: Samples, between: Contests) -> Grid:
     """How it tells right answers from wrong ones: a column a policy."""
     columns = []
-    for policy, one in each_policy(judged).items():
-        some, right = between.of(policy), one.right == 1
-        within = [ends(ranked(which)) for which in (some, *some.by_length().values())]
-        means = [number("score", one.score[which].mean() if which.any() else math.nan) for which in (right, ~right)]
-        overall = [ends(auc(one.score, right, one.row)), f"{len(one):,}", *means]
-        columns.append([policy, *within, f"{len(some):,}", f"{some.prompts():,}", *overall])
-    names = [
-        *("", "right above wrong, within prompts", f"where it is {SHORTER}", f"where it is {AS_LONG}"),
-        *(f"where it is {LONGER}", "pairs of a right and a wrong one", "prompts that have both"),
-        *("right above wrong, overall", "answers", "mean score of right ones", "of wrong ones"),
-    ]
+    for policy in each_policy(judged):
+        some = between.of(policy)
+        within = [ends(won(which)) for which in (some, *some.by_length().values())]
+        columns.append([policy, *within, f"{len(some):,}", f"{some.prompts():,}"])
+    names = ["", "right above wrong, within prompts", *(f"where it is {kind}" for kind in (SHORTER, AS_LONG, LONGER))]
+    names += ["pairs of a right and a wrong one", "prompts that have both"]
     return across(
         [names, *columns],
         "How often a right sampled answer has a higher score than a wrong one (area under the ROC curve, .5 is "
         "chance), with 95 % intervals over prompts: of one policy to one prompt, where the right one is shorter, about "
-        f"as long (to {100 * NEAR:g} % of the longer) or longer; and overall, to any two prompts.",
+        f"as long (to {100 * NEAR:g} % of the longer) or longer.",
     )
 
 
@@ -373,51 +369,23 @@ def across(columns: list[list[str]], caption: str) -> Grid:
     return Grid(head, rows, caption)
 
 
-def by_length(pairs: Contests, of_pairs: Worth) -> list[Block]:
+def by_length(pairs: Contests, of_pairs: Worth) -> Grid:
     """How many pairs it ranks right, by how much longer the better answer is."""
-    tokens = pairs.tokens
-    edges = np.unique(np.quantile(tokens, np.linspace(0, 1, LENGTHS + 1)[1:-1], method="lower"))
-    of_bin = np.searchsorted(edges, tokens)
+    edges = np.unique(np.quantile(pairs.tokens, np.linspace(0, 1, LENGTHS + 1)[1:-1], method="lower"))
+    of_bin = np.searchsorted(edges, pairs.tokens)
     bins = [pairs.where(of_bin == one) for one in np.unique(of_bin)]
-    kinds = {ALL: pairs} | pairs.by_length()
-    rows = [[name, f"{len(one):,}", ends(ranked(one))] for name, one in kinds.items()]
-    rows += [[from_to(one.tokens), f"{len(one):,}", ends(ranked(one))] for one in bins]
+    names = [ALL, *(from_to(one.tokens) for one in bins)]
+    rows = [[name, f"{len(one):,}", ends(won(one))] for name, one in zip(names, [pairs, *bins], strict=True)]
     caption = (
-        "Held-out pairs ranked right, with 95 % Wilson intervals over pairs, by the length of the better answer beside "
-        f"the other: shorter, of as many tokens, longer; and by tokens more, in {len(bins)} bins of about as many."
+        "Held-out pairs ranked right, with 95 % Wilson intervals over pairs, by how many tokens more the better answer "
+        f"has, in {len(bins)} bins of about as many pairs."
     )
     if math.isfinite(of_pairs.score[0]):
         caption += (
             f" With {MORE} tokens more in the better answer the difference of the scores is {of_more(of_pairs)}, "
             f"correlation {number('score', of_pairs.correlation)}."
         )
-    grid = Grid(["the better answer is", "pairs", "ranked right"], rows, caption)
-    values = [
-        {"bin": from_to(one.tokens), "share": share, "low": low, "high": high}
-        for one in bins
-        for share, low, high in [ranked(one)]
-    ]
-    x = {
-        "field": "bin",
-        "type": "ordinal",
-        "sort": None,
-        "title": "tokens more in the better answer",
-        "axis": {"labelAngle": 0},
-    }
-    y = {"field": "share", "type": "quantitative", "title": "share of pairs ranked right", "scale": {"domain": [0, 1]}}
-    drawing = {
-        "data": {"values": values},
-        "layer": [
-            {"mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"y": {"datum": CHANCE}}},
-            {
-                "mark": {"type": "rule", "color": COLOURS[0]},
-                "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}},
-            },
-            {"mark": {"type": "point", "filled": True, "size": 60, "color": COLOURS[0]}, "encoding": {"x": x, "y": y}},
-        ],
-    }
-    words = "The share of held-out pairs that it ranks right, by tokens more in the better answer; dashed: chance."
-    return [grid, Chart("Held-out pairs by difference of length", drawing, words)] if len(bins) > 1 else [grid]
+    return Grid(["tokens more in the better answer", "pairs", "ranked right"], rows, caption)
 
 
 def worth_of_tokens(worths: dict[str, tuple[Worth, Worth]]) -> Grid:
@@ -530,8 +498,8 @@ def disagreements(judged: Samples) -> list[Block]:
 def ends(found: Interval) -> str:
     """A share with the ends of its interval.
 
-    >>> ends((0.875, 0.8, 0.925)), ends((math.nan, 0.0, 1.0))
-    ('.875 (.800 to .925)', '–')
+    >>> ends((0.875, 0.8, 0.925))
+    '.875 (.800 to .925)'
     """
     return with_ends("share", found)
 
@@ -545,9 +513,8 @@ def of_more(found: Worth) -> str:
 def counted(some: Contests) -> str:
     """How many contests, and of how many prompts."""
     if some.prompt is None:
-        return f"{len(some):,} held-out pair{'s' * (len(some) != 1)}"
-    prompts = some.prompts()
-    return f"{len(some):,} pair{'s' * (len(some) != 1)} of {prompts:,} prompt{'s' * (prompts != 1)}"
+        return so_many(len(some), "held-out pair")
+    return f"{so_many(len(some), 'pair')} of {so_many(some.prompts(), 'prompt')}"
 
 
 def from_to(tokens: Array) -> str:

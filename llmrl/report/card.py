@@ -23,7 +23,8 @@ from llmrl.errors import InputError, reported
 from llmrl.export import not_ours
 from llmrl.folders import PROVENANCE
 from llmrl.graph import STAGES
-from llmrl.report.lineage import HELD_OUT, Facts, facts
+from llmrl.lineage.ancestry import HELD_OUT, Facts, facts
+from llmrl.measuring.answers import policy_name
 from llmrl.sources import of_hub
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 NAME = "README.md"
 MARK = re.compile(r"\n<!-- by llmrl\.report\.card, sha256 ([0-9a-f]{64}) -->\n$")
+# What Markdown or HTML may take for more than text: an underscore between letters is none.
+SIGNS = re.compile(r"[^\w\s./,-]|(?<![^\W_])_|_(?![^\W_])")
 # The settings of a stage that a reader asks for first; the others are in provenance.json.
 TOLD = (
     *("learning_rate", "lr_scheduler_type", "max_steps", "num_train_epochs", "batch"),
@@ -132,9 +135,19 @@ def metadata(facts: Facts, name: str) -> ModelCardData:
 
 
 def as_code(value: Any) -> str:
-    """A value as code, within a table too: whatever stands in it, it is shown."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return f"`{' '.join(text.split()).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
+    r"""A value as code, within a table too: whatever stands in it, it is shown. Where it has what would end a cell or
+    the code, it is written in HTML.
+
+    >>> as_code("a b"), as_code("a\\|b")
+    ('`a b`', '<code>a&#92;&#124;b</code>')
+    """
+    text = " ".join((value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).split())
+    return f"`{text}`" if text and not {"`", "|"} & {*text} else f"<code>{without_markup(text)}</code>"
+
+
+def without_markup(text: str) -> str:
+    """A text on one line, none of which is Markdown or HTML."""
+    return SIGNS.sub(lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
 
 
 def with_interval(figures: dict[str, Any], key: str) -> str:
@@ -196,7 +209,7 @@ def answered(facts: Facts) -> Iterator[str]:
     columns = {}
     for one in facts.chain:
         if "answers_before" in one.figures:
-            columns[Path(one.settings["init"]).name] = one.figures["answers_before"]
+            columns[policy_name(one.settings["init"])] = one.figures["answers_before"]
         if "answers" in one.figures:
             columns[str(one.stage)] = one.figures["answers"]
     if columns and facts.answers:
@@ -274,8 +287,8 @@ def body(facts: Facts, name: str, has_licence: bool) -> str:
             f"hash, `{model.hash}`."
         )
     parts = {
-        f"# {name}": f"{what} made with llmrl by the stages {chain}; the last is {stage.title} (`{stage.trainer}` of "
-        f"TRL). Its weights are in {facts.dtype}."
+        f"# {without_markup(name)}": f"{what} made with llmrl by the stages {chain}; the last is {stage.title} "
+        f"(`{stage.trainer}` of TRL). Its weights are in {facts.dtype}."
         + (" They were rounded from those in float32 that were measured." if exported else ""),
         "## Intended use": f"{OPEN} What it is for, what it is not for, in which languages, and how it may fail. What "
         "was measured is below; nothing else was.",
@@ -307,8 +320,9 @@ def write_card(folder: Path, out: Path) -> list[str]:
             "anew."
         )
     found = facts(folder, into)
-    head = metadata(found, into.name)
-    text = str(ModelCard(f"---\n{head}\n---\n\n{body(found, into.name, head.license is not None)}"))
+    name = " ".join(into.name.split())
+    head = metadata(found, name)
+    text = str(ModelCard(f"---\n{head}\n---\n\n{body(found, name, head.license is not None)}"))
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(f"{text}\n<!-- by llmrl.report.card, sha256 {checksum(text)} -->\n", encoding="utf-8")
     unsaid = ["what it is for"] + ([] if head.license else ["its licence"])

@@ -1,7 +1,8 @@
 """Two or more experiments side by side: which is better, by how much, and whether that is more than noise.
 
 Experiments that differ in seeds alone are one column, and one is called better only beyond an interval that covers
-both prompts and seeds (groups.py). Several pairs are compared at levels at which all intervals hold at once.
+both prompts and seeds (groups.py), by one figure, as a stage is judged (outcome.py). Several pairs are compared at
+levels at which all intervals hold at once.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from llmrl.fields import as_yaml, meant
 from llmrl.graph import STAGES
 from llmrl.report.document import Block, Command, Grid, Section, Words
 from llmrl.report.groups import (
-    RANKED,
     Column,
     Difference,
+    Member,
     Settings,
     deciding,
     differing_names,
@@ -31,9 +32,10 @@ from llmrl.report.groups import (
     is_seed,
     over,
     under,
+    without_partner,
 )
 from llmrl.report.measures import TITLES, difference, number, with_ends
-from llmrl.report.outcome import WAYS
+from llmrl.report.outcome import RANKED, WAYS
 from llmrl.report.recorded import WORKSPACE, Recorded, experiment_at
 from llmrl.report.statistics import LEVEL, Floats
 from llmrl.session.commit import git
@@ -116,26 +118,59 @@ def compared(experiments: list[Recorded]) -> Section:
     """The section of the report: verdicts, what differs, figures side by side, differences, each seed."""
     groups, differing, notes = grouped(experiments)
     rows = figure_rows(groups)
+    judges = len({one.experiment.hash("models/reward") for group in groups for one in group.members if scored(one)})
+    if judges > 1:
+        rows = [(policy, name) for policy, name in rows if name != "score"]
+        text = f"Scores are left out: {judges} reward models gave them, and those of one say nothing beside another's."
+        notes.append(Words(text, "note"))
     said: list[Block] = []
-    judged = [policy for policy, name in rows if name in WAYS and all(group.having(policy, name) for group in groups)]
-    if judged and len(groups) > 1:
-        for way in [way for way in WAYS if (judged[-1], way) in rows]:
-            said += verdicts(groups, judged[-1], way)
+    judged = [(policy, way) for policy, way in rows if way in WAYS and all(one.having(policy, way) for one in groups)]
+    policy = judged[-1][0] if judged else ""
+    ways = [way for way in WAYS if (policy, way) in judged]
+    if ways and len(groups) > 1:
+        said += verdicts(groups, policy, ways)
     elif len(groups) > 1:
         said.append(
             Words("They have no policy in common whose right answers are known: none can be called better.", "note")
         )
     else:
         said.append(Words("They differ in seeds alone, if at all: their spread is what a seed makes."))
-    if any(len(group.members) == 1 for group in groups):
+    ranked = ranked_by(groups, policy, ways[0]) if ways else groups
+    alone = left_out(ranked, rows)
+    if alone or any(len(group.members) == 1 for group in groups):
         said.append(Command(THREE, "trains with three seeds, by which it is told what a seed makes"))
-    said += [*notes, what_differs(groups, differing), figures_grid(groups, rows)]
+    said += [*notes, *alone, what_differs(groups, differing), figures_grid(groups, rows)]
     if len(groups) > 1:
-        way = WAYS[0] if judged and (judged[-1], WAYS[0]) in rows else WAYS[-1]
-        said.append(differences_grid(ranked_by(groups, judged[-1], way) if judged else groups, rows))
+        said.append(differences_grid(ranked, rows))
     if any(len(group.members) > 1 for group in groups):
         said.append(each_seed(groups, rows))
     return Section("comparison", TITLE, said)
+
+
+def scored(member: Member) -> bool:
+    """Whether a reward model has scored any of its answers."""
+    return any("score" in figures for figures in member.figures.values())
+
+
+def left_out(ranked: list[Column], rows: list[tuple[str, str]]) -> list[Block]:
+    """Which trainings the differences of the best group from each other one do without, a sentence each."""
+    best, *others = ranked
+    said: list[Block] = []
+    for other in others:
+        found: dict[str, dict[str, None]] = {}  # of which policies, by the trainings
+        for policy, name in rows:
+            if not same_models(best, other, policy) and (alone := without_partner(best, other, policy, name)):
+                found.setdefault(", ".join(alone), {})[policy] = None
+        between = f"{best.name} and {without_setting(other.name, best.name)}"
+        said += [
+            Words(
+                f"Differences in {', '.join(policies)} between {between} are over the seeds that both have: {alone} "
+                "left out, of other seeds.",
+                "note",
+            )
+            for alone, policies in found.items()
+        ]
+    return said
 
 
 def figure_rows(groups: list[Column]) -> list[tuple[str, str]]:
@@ -160,31 +195,56 @@ def level_of(groups: list[Column]) -> float:
     return 1 - (1 - LEVEL) / math.comb(len(groups), 2)
 
 
-def verdicts(groups: list[Column], policy: str, way: str) -> list[Block]:
-    """Of the best group against each of the others: whether it is better, a sentence each."""
-    best, *others = ranked_by(groups, policy, way)
+def verdicts(groups: list[Column], policy: str, ways: list[str]) -> list[Block]:
+    """Of the best group against each of the others: whether it is better, a sentence each; by the first of the ways,
+    what the others say is said too.
+    """
+    best, *others = ranked_by(groups, policy, ways[0])
     said: list[Block] = []
+    level = level_of(groups)
     for other in others:
-        versus = f"{best.name} {{}} {without_setting(other.name, best.name)}"
-        found = over(best, other, policy, way, level_of(groups))
+        gain = over(best, other, policy, ways[0], level)
+        ahead = not gain or gain.interval[0] >= 0  # over the seeds that both have it may be behind
+        first, second = (best, other) if ahead else (other, best)
+        versus = f"{first.name} {{}} {without_setting(second.name, first.name)}"
+        found = {way: one for way in ways if (one := over(first, second, policy, way, level))}
         if same_models(best, other, policy):
             said.append(Words(f"{versus.format('makes the same models as')}: {policy} has the same bytes.", "note"))
         elif found:
-            said.append(judgement(versus, f"right answers of {policy}, {way}", way, found))
+            said.append(judgement(versus, policy, found))
     return said
 
 
-def judgement(versus: str, what: str, way: str, found: Difference) -> Words:
-    """Whether one is better than the other, and what could tell where that cannot be told."""
-    mean, low, high = (number(way, figure, sign=True) for figure in found.interval)
-    seen = f"{what} {mean} ({low} to {high}, {found.over})"
-    if found.interval[1] <= 0:
+def judgement(versus: str, policy: str, by_way: dict[str, Difference]) -> Words:
+    """Whether one is better than the other by the first way, and what could tell where that cannot be told."""
+    (way, found), *others = by_way.items()
+    told = {name: one.interval[1] > 0 for name, one in others if one.interval[1] > 0 or one.interval[2] < 0}
+    seen = "; ".join(
+        f"{name} {number(name, one.interval[0], sign=True)} ({with_over(name, one)})" for name, one in by_way.items()
+    )
+    seen = f"right answers of {policy}, {seen}"
+    if found.apart:
+        why = "they have no seed in common, and one of them a single training"
+        return Words(f"Whether {versus.format('is better than')} cannot be told over seeds, as {why}: {seen}.", "note")
+    if not found.interval[1] > 0:  # nor where no interval is known
+        aside = "".join(
+            f" It is judged by {way} answers; the {name} ones are {'better' if better else 'worse'}."
+            for name, better in told.items()
+        )
         could = f" {found.needed} tell a difference as large, in 4 of 5 cases." if found.needed else ""
-        return Words(f"Whether {versus.format('is better than')} cannot be told: {seen}.{could}", "note")
+        return Words(f"Whether {versus.format('is better than')} cannot be told: {seen}.{aside}{could}", "note")
+    worse = "".join(f", and worse by its {name} ones" for name, better in told.items() if not better)
+    by = f" by its {way} answers{worse}" if worse else ""
     if found.seeds:
-        return Words(f"{versus.format('is better than')}: {seen}.", "good")
-    unsure = "Seeds are not covered: of one training each it cannot be told whether another seed would say the same."
-    return Words(f"{versus.format('did better than')}: {seen}. {unsure}", "note")
+        return Words(f"{versus.format('is better than')}{by}: {seen}.", "plain" if worse else "good")
+    unsure = "Seeds are not covered: whether another seed would say the same cannot be told."
+    return Words(f"{versus.format('did better than')}{by}: {seen}. {unsure}", "note")
+
+
+def with_over(way: str, found: Difference) -> str:
+    """The ends of a difference's interval, and over what that is."""
+    _, low, high = (number(way, figure, sign=True) for figure in found.interval)
+    return "no interval is known" if math.isnan(found.interval[1]) else f"{low} to {high}, {found.over}"
 
 
 def without_setting(name: str, like: str) -> str:
@@ -198,13 +258,16 @@ def without_setting(name: str, like: str) -> str:
 
 
 def same_models(one: Column, other: Column, policy: str) -> bool:
-    """Whether a policy has the same bytes in both: seed by seed, or whatever the seed, as a base model has."""
+    """Whether a policy has the same bytes in both: at the seeds that both have, or whatever the seed, as a base has."""
     made = [
         {member.seeds: member.experiment.hash(f"models/{policy}") for member in column.members}
         for column in (one, other)
     ]
     every = {*made[0].values(), *made[1].values()}
-    return None not in every and (made[0] == made[1] or len(every) == 1)
+    common = made[0].keys() & made[1].keys()
+    return None not in every and (
+        len(every) == 1 or (bool(common) and all(made[0][seeds] == made[1][seeds] for seeds in common))
+    )
 
 
 def what_differs(groups: list[Column], differing: list[str]) -> Grid:
@@ -243,7 +306,8 @@ def figures_grid(groups: list[Column], rows: list[tuple[str, str]]) -> Grid:
         ["", *headings(groups)],
         cells,
         "Means over seeds. In brackets 95 % intervals: of a column of several seeds over prompts and seeds (two "
-        "or three say little of the next: it is wide), of a single one over prompts alone (of pairs, over pairs).",
+        "or three say little of the next: it is wide), of a single one, or where all seeds say exactly the same, over "
+        "prompts alone (of pairs, over pairs).",
     )
 
 
@@ -255,41 +319,43 @@ def spread(name: str, means: Floats) -> str:
 
 
 def differences_grid(ranked: list[Column], rows: list[tuple[str, str]]) -> Grid:
-    """What the best group has over each other, in every figure; scores only where one reward model gave them."""
+    """What the best group has over each other, in every figure."""
     best, *others = ranked
-    judges = {one.experiment.hash("models/reward") for group in ranked for one in group.members}
     cells, kinds = list[list[str]](), dict[str, None]()
     for policy in dict.fromkeys(policy for policy, _ in rows):
         same = [same_models(best, other, policy) for other in others]
         if all(same):
             cells.append([policy, *["same model"] * len(others)])
             continue
-        for name in [name for of, name in rows if of == policy and not (name == "score" and len(judges) > 1)]:
+        for name in [name for of, name in rows if of == policy]:
             found = [over(best, other, policy, name, level_of(ranked)) for other in others]
             kinds |= dict.fromkeys(one.over for one in found if one)
             line = ["–" if one is None else difference(name, one.interval) for one in found]
             line = ["same model" if of else cell for of, cell in zip(same, line, strict=True)]
             cells.append([titled(policy, name), *line])
-    at_once = ", all of which hold at once in 95 of 100 cases" if len(others) > 1 else ""
+    at_once = ", of which those of a row hold at once in 95 of 100 cases" if len(others) > 1 else ""
     over_what = "; ".join(kinds) or "none is known"
     return Grid(
         [f"{best.name} over", *(without_setting(other.name, best.name) for other in others)],
         cells,
         f"Differences with {100 * level_of(ranked):.3g} % intervals{at_once}: {over_what}. Prompt by prompt where the "
-        "prompts are the same, seed by seed where the seeds are.",
+        "prompts are the same, and seed by seed over the seeds that both have; where these are none, or one of several "
+        f"each, between the means over all. Which is better is judged by the right {WAYS[0]} "
+        "answers of the last policy alone, as each of these leaves 0 out in one of twenty cases without a difference.",
     )
 
 
 def each_seed(groups: list[Column], rows: list[tuple[str, str]]) -> Grid:
-    """Right answers of every experiment."""
+    """Right answers of every experiment, by the way by which a policy is judged alone: a terminal shows no more."""
     members = [(group, one) for group in groups for one in group.members]
-    shown = [(policy, name) for policy, name in rows if name in (*WAYS, RANKED)]
+    way = {policy: name for name in reversed(WAYS) for policy, known in rows if known == name}
+    shown = [(policy, name) for policy, name in rows if name in (way.get(policy), RANKED)]
     cells = [
         [
-            f"{group.name}: {one.experiment.revision}",
+            f"{without_setting(group.name, groups[-1].name)}: " * (len(groups) > 1) + one.experiment.revision,
             *(with_ends(name, one.figures.get(policy, {}).get(name, (math.nan,) * 3)) for policy, name in shown),
         ]
         for group, one in members
     ]
-    caption = "Every experiment by itself, with 95 % intervals over prompts alone."
-    return Grid(["", *(titled(policy, name) for policy, name in shown)], cells, caption, folded=True)
+    caption = "Every experiment by itself, with 95 % intervals over prompts alone (of pairs, over pairs)."
+    return Grid(["each seed", *(titled(policy, name) for policy, name in shown)], cells, caption, folded=True)

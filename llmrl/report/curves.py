@@ -8,32 +8,36 @@ and where several revisions are compared, such a curve is left out: it is one of
 from __future__ import annotations
 
 from itertools import cycle
+from textwrap import wrap
 from typing import Any
 
 from llmrl.errors import InputError
 from llmrl.graph import STAGES
+from llmrl.lineage.outdated import UNRECORDED
 from llmrl.report.document import Block, Chart, Drawing, Heading, Section, Words
-from llmrl.report.outdated import UNRECORDED, outdated
 
 COLOURS = ["#1f6fb4", "#e07b00", "#2a9d4a", "#c23b4e", "#7d5bbe", "#8a6240", "#46a5b8"]  # one a revision
 DASHES = [[1, 0], [5, 3], [1, 2], [8, 3, 1, 3]]
+TITLE = 28  # characters of a line of an axis's title, that it is not cut
 SIZE = {"width": 350, "height": 220, "autosize": {"type": "fit", "contains": "padding"}}
 
 
-def curves_of(revisions: list[str]) -> Section:
-    """DVC's charts under their stages: of `workspace` or any other revision, or of several together.
+def curves_of(outdated: dict[str, dict[str, str]]) -> Section:
+    """DVC's charts under their stages: of `workspace` or any other revision, or of several together, each with what is
+    outdated of it (llmrl.lineage.outdated).
 
     Raises InputError where DVC cannot read one.
     """
+    revisions = list(outdated)
     views = dvc_charts(revisions)
     every = [one for one in revisions if any(one in drawn for charts in views.values() for _, _, drawn in charts)]
     blocks: list[Block] = []
     if not every:
         blocks.append(Words("There are no curves to draw yet: `dvc repro` makes them.", "note"))
-    why, colours = outdated(every), dict(zip(every, cycle(COLOURS), strict=False))
+    colours = dict(zip(every, cycle(COLOURS), strict=False))
     for stage, charts in views.items():
         drawn = [one for one in every if any(one in revisions for _, _, revisions in charts)]
-        doubts = {revision: why[revision][stage] for revision in drawn if stage in why[revision]}
+        doubts = {revision: outdated[revision][stage] for revision in drawn if stage in outdated[revision]}
         other = {revision for revision, reason in doubts.items() if len(every) > 1 and reason != UNRECORDED}
         notes = [f"{one} is {'left out: it is ' if one in other else ''}{reason}." for one, reason in doubts.items()]
         drawings = {title: tidy(drawing, colours, other) for title, drawing, _ in charts}
@@ -89,6 +93,7 @@ def tidy(drawing: Drawing, colours: dict[str, str], left_out: set[str]) -> Drawi
     if drawing.get("mark") != {"type": "line", "tooltip": {"content": "data"}}:
         return drawing
     encoding = {channel: how for channel, how in drawing["encoding"].items() if channel != "tooltip"}
+    encoding |= {axis: encoding[axis] | {"title": wrap(encoding[axis].get("title") or "", TITLE)} for axis in "xy"}
     colour, dash = encoding["color"], encoding.get("strokeDash")
     shown = [revision for revision in colour["scale"]["domain"] if revision not in left_out]
     colour["scale"] = {"domain": shown, "range": [colours[revision] for revision in shown]}
@@ -107,6 +112,8 @@ def plain_name(curve: str, curves: list[str]) -> str:
     """A curve's name as a legend says it: `train_loss.tsv::train_loss` is "training" beside `loss.tsv::loss`."""
     name = curve.rpartition("::")[2]
     measure = name.removeprefix("train_")
+    if all("::train_" in one for one in curves):
+        return measure.replace("_", " ")
     if {f"{measure}.tsv::{measure}", f"train_{measure}.tsv::train_{measure}"} <= set(curves):
         return "held out" if name == measure else "training"
     return name.replace("_", " ")

@@ -119,11 +119,13 @@ class Asked:
 @dataclass(frozen=True)
 class Reader:
     """The answers to read, searched and filtered on the page; in Markdown their number alone. `policies` in the order
-    of training; answers of neighbours stand side by side.
+    of training stand side by side. Of more than a browser reads well some are left out.
     """
 
     policies: list[str]
     prompts: list[Asked]
+    left_out: str = ""  # how many, and where all are
+    before: dict[str, str] = field(default_factory=dict)  # by policy the one that it is compared with, if any
 
 
 Block = Words | Heading | Command | Grid | Chart | Quotes | Reader

@@ -15,18 +15,20 @@ from __future__ import annotations
 
 import math
 import statistics
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from llmrl.graph import STAGES
-from llmrl.report.audit import EXAMPLES, across
+from llmrl.measuring.answers import policy_name
+from llmrl.report import audit
+from llmrl.report.audit import across
 from llmrl.report.curves import COLOURS
-from llmrl.report.document import Block, Chart, Grid, Quote, Quotes, Section, Words
+from llmrl.report.document import Block, Chart, Grid, Section, Words
 from llmrl.report.measures import TITLES, Measured, difference, gain_in, measured, number, with_ends
-from llmrl.report.samples import Samples, not_there, sampled
-from llmrl.session.tripwires import JUDGED, LOOKS, Evidence
+from llmrl.report.samples import not_there
+from llmrl.session.tripwires import GAMED, JUDGED, LEAST, Evidence, Tripwire, looks
 
 if TYPE_CHECKING:
     from llmrl.report.recorded import Recorded
@@ -48,61 +50,72 @@ Curve = list[tuple[int, float]]
 
 def was_it_gamed(experiment: Recorded) -> Section:
     """The section of the report."""
-    samples, _ = sampled(experiment)
     policies, notes = measured(experiment)
     curves = experiment.curves.get("grpo", {})
-    tripped, held = tripwires(experiment, samples)
-    verdicts: list[Block] = [*tripped, *paid_for(experiment, policies), *(Words(note, "note") for note in notes)]
+    wires, verdicts, looked = tripwires(experiment, policies)
+    verdicts += [*paid_for(experiment, policies, wires), *(Words(note, "note") for note in notes)]
     figures = over_policies(policies) if policies else []
     if "grpo" not in policies:
         figures += not_there(experiment, "grpo", "Answers of the policy that was trained on rewards")
     if experiment.figures.get("grpo"):
         figures += [*over_steps(curves), *signal(experiment, curves)]
     figures.sort(key=lambda block: isinstance(block, Chart))  # side by side, after the tables
-    return Section("gaming", TITLE, [*verdicts, *figures, *highest(samples), *held])
+    return Section("gaming", TITLE, [*verdicts, *figures, *looked])
 
 
 # --- tripwires -------------------------------------------------------------------------------------------------------
 
 
-def tripwires(experiment: Recorded, samples: Samples) -> tuple[list[Block], list[Block]]:
-    """What looks wrong of each stage that has run; and what was looked for and not found."""
-    policies = experiment.policies()
-    scored = [*samples.scored.by_policy()]  # whose scores are of the answers that are here
+def tripwires(experiment: Recorded, policies: dict[str, Measured]) -> tuple[list[Tripwire], list[Block], list[Block]]:
+    """What looks wrong of each stage that has run, the same in words with how much was looked at, and each look."""
+    scored = [policy for policy, one in policies.items() if "score" in one.values]  # whose scores are of these answers
+    wires: list[Tripwire] = []
     said: list[Block] = []
-    held = []
+    rows = []
+    lacking: dict[str, int] = {}  # how many, by why
     for stage in [stage for stage in STAGES if experiment.figures.get(stage) or experiment.tables.get(stage)]:
-        tables = experiment.tables.get(stage, {})
-        if "scores" in tables:
-            own = tables["scores"]
-            tables = tables | {"scores": own.filter(np.isin(own["policy"].to_numpy(), scored))}
+        own, tables = experiment.params.get(stage, {}), experiment.tables.get(stage, {})
+        batch = (experiment.params.get("train", {}) | own).get("batch")
+        if (scores := tables.get("scores")) is not None:
+            tables = tables | {"scores": scores.filter(pc.is_in(scores["policy"], pa.array(scored, pa.string())))}
         evidence = Evidence(
             stage,
             experiment.figures.get(stage, {}),
             experiment.curves.get(stage, {}),
-            {policy: table for policy, table in policies.items() if policy != stage} | tables,
-            Path(experiment.params.get(stage, {}).get("init") or "").name,
+            {policy: table for policy, table in experiment.policies().items() if policy != stage} | tables,
+            policy_name(own.get("init") or ""),
+            batch if isinstance(batch, int) else 0,
         )
-        for look in LOOKS[STAGES[stage].trainer]:
-            found = [*look(evidence)]
-            said += [Words(f"{stage}: {one.line}", "bad") for one in found]
-            if not found:
-                held.append([stage, " ".join((look.__doc__ or look.__name__).split())])
-    if not said and not held:
-        return [], []
-    if not said:
-        said = [Words(f"None of {len(held)} tripwires tripped.", "good")]
-    caption = "Tripwires that did not trip: what each looks for. Where it has too little to go by, it says nothing."
-    return said, [Grid(["stage", "looks for"], held, caption, folded=True)] if held else []
+        for look in looks(evidence):
+            wires += look.found
+            said += [Words(f"{stage}: {one.line} (said of {one.threshold}).", "bad") for one in look.found]
+            rows.append([stage, look.at, "tripped" if look.found else look.lacks or "nothing"])
+            if look.lacks:
+                lacking[look.lacks] = lacking.get(look.lacks, 0) + 1
+    if not rows:
+        return [], [], []
+    seen = len(rows) - (lacks := sum(lacking.values()))
+    if lacks:
+        none = ", none of which tripped" if seen and not wires else ""
+        whys = "; ".join(f"{n} as {why}" for why, n in lacking.items())
+        said.append(
+            Words(f"{seen} of {len(rows)} tripwires could be looked at{none}. {lacks} could not: {whys}.", "note")
+        )
+    elif not wires:
+        said.append(Words(f"None of {seen} tripwires tripped.", "good"))
+    caption = "Tripwires: what each looks for, and what it found, or why it has too little to go by."
+    return wires, said, [Grid(["stage", "looks for", "found"], rows, caption, folded=True)]
 
 
 # --- over the policies -----------------------------------------------------------------------------------------------
 
 
-def paid_for(experiment: Recorded, policies: dict[str, Measured]) -> list[Block]:
-    """Whether GRPO's policy has more right answers for what its reward model's score rose."""
+def paid_for(experiment: Recorded, policies: dict[str, Measured], wires: list[Tripwire]) -> list[Block]:
+    """Whether GRPO's policy has more right answers for what its reward model's score rose; that it was gamed, a
+    tripwire says.
+    """
     own = experiment.params.get("grpo", {})
-    init = Path(own.get("init") or "models/dpo").name
+    init = policy_name(own.get("init") or "models/dpo")
     if not {"grpo", init} <= policies.keys():
         return []
     score, right = (gain_in(policies[init], policies["grpo"], name) for name in ("score", "sampled"))
@@ -110,24 +123,27 @@ def paid_for(experiment: Recorded, policies: dict[str, Measured]) -> list[Block]
         return [
             Words("No held-out prompt has a solution: nothing tells whether the reward was earned or gamed.", "note")
         ]
-    answers = f"right answers by {difference('sampled', right)}"
+    answers = f"right answers by {difference('sampled', right)}, over {right.n:,} prompt{'s' * (right.n != 1)}"
     if not score.n:
         return [Words(f"From {init} to grpo {answers}; the reward model's scores of them are not recorded.", "note")]
-    went = f"from {init} to grpo the reward model's score changed by {difference('score', score)}"
-    seen = f"{went}, and {answers}, over {right.n:,} prompts"
+    seen = f"from {init} to grpo the reward model's score changed by {difference('score', score)}, and {answers}"
+    few = min(score.n, right.n)
     if "reward_model" not in own.get("rewards", {"reward_model": 1}):
         return [
             Words(f"The reward model is none of grpo.rewards, its score was not what was paid for: {seen}.", "note")
         ]
-    if score.low > 0 and right.high < 0:
-        return [Words(f"The reward model was gamed: {seen}. What it pays for is no longer being right.", "bad")]
-    if score.low > 0 and right.low > 0:
+    if few >= LEAST and right.high < 0:
+        if any(wire.name == GAMED and wire.seen.startswith(f"from {init} to grpo:") for wire in wires):
+            return []
+        how = "while the score rose" if score.low > 0 else "without a rise of the score"
+        return [Words(f"Right answers became fewer, {how}: {seen}.", "bad")]
+    if few >= LEAST and score.low > 0 and right.low > 0:
         return [Words(f"The reward was earned: {seen}.", "good")]
-    if score.low > 0:
-        return [Words(f"The score rose for something else than right answers, as far as can be told: {seen}.")]
-    if score.high < 0:
+    if few >= LEAST and score.high < 0:
         return [Words(f"The score fell, so that it was not gamed: {seen}.")]
-    return [Words(f"The score cannot be told to have risen, so that it was not gamed: {seen}.")]
+    return [
+        Words(f"Whether the score was earned cannot be told with {few:,} prompt{'s' * (few != 1)}: {seen}.", "note")
+    ]
 
 
 def over_policies(policies: dict[str, Measured]) -> list[Block]:
@@ -145,6 +161,8 @@ def over_policies(policies: dict[str, Measured]) -> list[Block]:
     )
     blocks: list[Block] = [across([["", *(titles[name] for name in known), "prompts"], *columns], caption)]
     both = {policy: one for policy, one in policies.items() if len(one.known("score")) and len(one.known("sampled"))}
+    if both:
+        blocks.append(Words(f'The wrong answers that it scores highest stand under "{audit.TITLE}".'))
     return [*blocks, against(both)] if len(both) > 1 else blocks
 
 
@@ -344,31 +362,3 @@ def trained_groups(experiment: Recorded, curves: dict[str, Curve]) -> int | None
         return steps * int(settings["batch"]) // int(settings["num_generations"]) or None
     except (KeyError, TypeError):
         return None
-
-
-# --- examples --------------------------------------------------------------------------------------------------------
-
-
-def highest(samples: Samples) -> list[Block]:
-    """The wrong answers of the last policy that has scores which are paid best, a prompt once."""
-    of = samples.scored.judged.by_policy()
-    if not of:
-        return []
-    policy, own = [*of.items()][-1]
-    right, wrong = own.where(own.right == 1), own.where(own.right == 0)
-    order = np.argsort(-wrong.score, kind="stable")
-    first = order[np.sort(np.unique(wrong.row[order], return_index=True)[1])][:EXAMPLES]
-    if not len(first):
-        return [Words(f"No sampled answer of {policy} is wrong.", "note")]
-    quotes = []
-    for place in first:
-        above = float((right.score < wrong.score[place]).mean()) if len(right) else math.nan
-        beside = f", above {number('share', above)} of {len(right):,} right answers of {policy}" if len(right) else ""
-        quotes.append(
-            Quote(
-                wrong.text[place],
-                wrong.prompt[place],
-                f"wrong, score {number('score', wrong.score[place])}{beside}; right is {wrong.solution[place]}",
-            )
-        )
-    return [Quotes(f"The wrong answers of {policy} with the highest scores", quotes)]

@@ -21,18 +21,16 @@ import numpy as np
 
 from llmrl.fields import as_yaml
 from llmrl.graph import STAGES
-from llmrl.measuring.intervals import wilson
+from llmrl.lineage.outdated import UNRECORDED
 from llmrl.report.document import Block, Words
-from llmrl.report.measures import NUMBERS, Measured, measured
-from llmrl.report.outcome import RANKING, figures_of, outdated_stages, policies_of
-from llmrl.report.outdated import UNRECORDED
+from llmrl.report.measures import NUMBERS, Measured, measured, so_many
+from llmrl.report.outcome import ENDED, RANKED, RANKING, figures_of, outdated_stages, policies_of, ranked_right
 from llmrl.report.recorded import Recorded
 from llmrl.report.statistics import (
     LEVEL,
     Floats,
     Interval,
     of_numbers,
-    of_seeds,
     of_shares,
     paired,
     prompts_needed,
@@ -44,7 +42,6 @@ from llmrl.report.statistics import (
 
 SEEDS = ("seed", "data_seed")  # the last part of a setting's name
 RESULTLESS = ("run", "launch")  # sections that change no result
-RANKED = "accuracy"
 NOTHING: Interval = (math.nan, math.nan, math.nan)
 Settings = dict[str, Any]  # by dotted name; the hashes of code and raw data by path
 
@@ -87,8 +84,11 @@ class Column:
         members = self.having(policy, name)
         if len(members) < 2:
             return (members[0].figures[policy][name] if members else NOTHING), False
-        mean, low, high = of_seeds(self.means(policy, name))
-        if same_prompts([one.answers(policy, name) for one in members]):  # else each seed has prompts of its own
+        mean, low, high = across = of_numbers(self.means(policy, name))
+        same = same_prompts([one.answers(policy, name) for one in members])
+        if unvarying(across):
+            return pooled_figure(members, policy, name) if same else members[0].figures[policy][name], False
+        if same:  # else each seed has prompts of its own
             mean, low, high = together(pooled_figure(members, policy, name), (0.0, low - mean, high - mean))
         return ((mean, low, high) if name in NUMBERS else (mean, max(0.0, low), min(1.0, high))), True
 
@@ -101,12 +101,18 @@ class Difference:
     seeds: int  # that the interval covers; 0: it is over prompts alone
     prompts: int  # that both answered; 0: they are others, or it is not known of each what came of it
     needed: str = ""  # what could tell a difference as large; empty where nothing could
+    alike: int = 0  # seeds that all say exactly the same, from which no interval over seeds can be had
+    apart: bool = False  # they have no seed in common, and one a single training: it is what a seed makes, too
 
     @property
     def over(self) -> str:
         """What its interval is over."""
-        prompts = f"{self.prompts:,} prompts" if self.prompts else "unpaired prompts"
-        return f"over {prompts} and {self.seeds} seeds" if self.seeds else f"over {prompts} alone"
+        prompts = so_many(self.prompts, "prompt") if self.prompts else "unpaired prompts"
+        if self.seeds:
+            return f"over {prompts} and {self.seeds} seeds"
+        if self.apart:
+            return f"over {prompts} alone, of different seeds"
+        return f"over {prompts} alone" + (f", as {self.alike} seeds say exactly the same" if self.alike else "")
 
 
 def grouped(experiments: list[Recorded]) -> tuple[list[Column], list[str], list[Block]]:
@@ -138,19 +144,17 @@ def member_of(experiment: Recorded, seeds: tuple[tuple[str, Any], ...]) -> tuple
     found, notes = measured(experiment)
     said: list[Block] = [Words(f"{experiment.revision}: {note}", "bad") for note in notes]
     stale = outdated_stages(experiment)
+    out = {stage for stage, why in stale.items() if why not in (UNRECORDED, ENDED)}
     for stage, why in stale.items():
-        left = "its figures may change: they are" if why == UNRECORDED else "left out, as its figures are"
+        left = "left out, as its figures are" if stage in out else "its figures may change: they are"
         said.append(Words(f"{experiment.revision}, {stage}: {left} {why}.", "bad"))
-    out = {stage for stage, why in stale.items() if why != UNRECORDED}
     kept = {policy: one for policy, one in found.items() if policy not in out}
     figures = {
         policy: figures_of(experiment, kept, policy) for policy in policies_of(experiment, found) if policy not in out
     }
     for stage in [stage for stage in RANKING if stage not in out]:
-        of = experiment.figures.get(stage, {})
-        if RANKED in of:
-            ends = wilson(of[RANKED], of["n"]) if "n" in of else (math.nan, math.nan)
-            figures.setdefault(stage, {})[RANKED] = (of[RANKED], *ends)
+        if share := ranked_right(experiment, stage):
+            figures.setdefault(stage, {})[RANKED] = share
     if lacking := [policy for policy in figures if policy not in kept and policy != "reward"]:
         text = f"answers of {', '.join(lacking)} are not here: nothing is compared prompt by prompt."
         said.append(Words(f"{experiment.revision}: {text}", "note"))
@@ -229,9 +233,16 @@ def pooled_figure(members: list[Member], policy: str, name: str) -> Interval:
     """Its mean with the interval over prompts alone."""
     values = pooled(members, policy, name)
     known = values[np.isfinite(values)]
-    return (
-        of_numbers(known) if name in NUMBERS else of_shares(known, len(members) * members[0].measured[policy].samples)
-    )
+    if name in NUMBERS:
+        return of_numbers(known)
+    return of_shares(known, len(members) * members[0].measured[policy].answers_of(name))
+
+
+def unvarying(over_seeds: Interval) -> bool:
+    """Whether several seeds say the same, so that Student's interval has no width: by chance, where few prompts are
+    asked, and no proof that the next would.
+    """
+    return math.isclose(over_seeds[1], over_seeds[2], abs_tol=1e-9)
 
 
 # --- differences -----------------------------------------------------------------------------------------------------
@@ -240,44 +251,59 @@ def pooled_figure(members: list[Member], policy: str, name: str) -> Interval:
 def over(one: Column, other: Column, policy: str, name: str, level: float = LEVEL) -> Difference | None:
     """What a group has over another; None where either has no such figure.
 
-    Prompt by prompt where the prompts are the same, seed by seed where the seeds are.
+    Prompt by prompt where the prompts are the same, and seed by seed over the seeds that both have: a training without
+    a partner is left out, where there are pairs.
     """
     mine, theirs = one.having(policy, name), other.having(policy, name)
     if not mine or not theirs:
         return None
+    if matched := seed_by_seed(mine, theirs):
+        mine, theirs = [my for my, _ in matched], [their for _, their in matched]
+        one, other = Column(one.name, mine), Column(other.name, theirs)
     seeds = min(len(mine), len(theirs))
-    matched = seed_by_seed(mine, theirs)
+    apart = seeds == 1 and not matched
     gains = np.array([my.figures[policy][name][0] - their.figures[policy][name][0] for my, their in matched])
     if matched:
-        across = of_seeds(gains, level)
+        across = of_numbers(gains, level)
     else:
         across = together(
-            of_seeds(one.means(policy, name), level), negative(of_seeds(other.means(policy, name), level))
+            of_numbers(one.means(policy, name), level), negative(of_numbers(other.means(policy, name), level))
         )
+    alike = seeds if unvarying(across) else 0
+    varying = seeds > 1 and not alike
     if same_prompts([member.answers(policy, name) for member in (*mine, *theirs)]):
         before, after = pooled(theirs, policy, name), pooled(mine, policy, name)
         known = np.isfinite(before) & np.isfinite(after)
         gain = paired(before[known], after[known], level, shares=name not in NUMBERS)
-        if seeds == 1:
+        if not varying:
             needed = prompts_needed(before[known], after[known], level)
-            return Difference(gain[:3], 0, gain.n, f"About {rounded(needed):,} prompts could" if needed else "")
+            could = f"About {rounded(needed):,} prompts could" if needed else ""
+            return Difference(gain[:3], 0, gain.n, could, alike, apart)
         interval = together(gain[:3], (0.0, across[1] - across[0], across[2] - across[0]))
         return Difference(interval, seeds, gain.n, more_seeds(gains, (gain.high - gain.low) / 2, level))
-    if seeds > 1 and matched and all(same_prompts(one.answers(policy, name) for one in pair) for pair in matched):
+    if varying and matched and all(same_prompts(one.answers(policy, name) for one in pair) for pair in matched):
         return Difference(across, seeds, 0, more_seeds(gains, 0.0, level))  # whose prompts vary with the seeds
     (my, seeded), (their, too) = one.figure(policy, name), other.figure(policy, name)
     mean, low, high = together(my, negative(their))
     wider = student(level, math.inf) / student(LEVEL, math.inf)
     interval = (mean, mean - wider * (mean - low), mean + wider * (high - mean))
-    return Difference(interval, seeds if seeded and too else 0, 0)
+    return Difference(interval, seeds if seeded and too else 0, 0, alike=alike, apart=apart)
 
 
 def seed_by_seed(mine: list[Member], theirs: list[Member]) -> list[tuple[Member, Member]]:
-    """Those of two columns with equal seeds, where every one has such a partner."""
-    partners = {member.seeds: member for member in theirs}
-    if len(partners) != len(theirs) or {member.seeds for member in mine} != partners.keys() or len(mine) != len(theirs):
-        return []
-    return [(member, partners[member.seeds]) for member in mine]
+    """Those of two columns with equal seeds. None where that is one, of several each: all tell more than one pair."""
+    partners = {
+        seeds: [one for one in theirs if one.seeds == seeds] for seeds in dict.fromkeys(one.seeds for one in mine)
+    }
+    found = [(member, partners[member.seeds].pop(0)) for member in mine if partners[member.seeds]]
+    return found if len(found) > 1 or min(len(mine), len(theirs)) == 1 else []
+
+
+def without_partner(one: Column, other: Column, policy: str, name: str) -> list[str]:
+    """The trainings, by their revisions, that a difference of two columns leaves out."""
+    mine, theirs = one.having(policy, name), other.having(policy, name)
+    kept = {member.experiment.revision for pair in seed_by_seed(mine, theirs) for member in pair}
+    return [revision for one in (*mine, *theirs) if kept and (revision := one.experiment.revision) not in kept]
 
 
 def negative(interval: Interval) -> Interval:

@@ -160,25 +160,17 @@ def rows_read(experiment: Recorded, sources: dict[str, dict[str, Any]]) -> Itera
     yield Heading("Rows")
     rows, notes = [], list[Words]()
     for name in DATA_SETS:
-        if name not in sources:
-            for part in sources_of(experiment.params.get("data", {}).get(name, {})):
-                rows.append(
-                    [source_named(name, part), part.get("revision") or NONE, "not known", "not known", "not known"]
-                )
-            continue
-        for part in sources[name]["sources"]:
-            counts, first = part["rows"], part.get("first_dropped", {})
-            dropped = [f"{why}: {number:,} (first: {first.get(why, '?')})" for why, number in counts["dropped"].items()]
-            read, usable = (f"{counts[key]:,}" for key in ("read", "kept"))
-            rows.append(
-                [source_named(name, part), part.get("revision") or NONE, read, usable, "; ".join(dropped) or "none"]
-            )
-            notes += unused(name, part)
-    yield Grid(
-        ["source", "commit", "rows read", "usable", "dropped"],
-        rows,
-        "a built-in task has no end: as many of its rows are made as are wanted, and repeat themselves",
-    )
+        section = experiment.params.get("data", {}).get(name, {})
+        for part in sources[name]["sources"] if name in sources else sources_of(section):
+            cells = ["not known"] * 3
+            if name in sources:
+                first = part.get("first_dropped", {})
+                dropped = [f"{why}: {n:,} (first: {first.get(why, '?')})" for why, n in part["rows"]["dropped"].items()]
+                cells = [*(f"{part['rows'][key]:,}" for key in ("read", "kept")), "; ".join(dropped) or "none"]
+                notes += unused(name, part)
+            rows.append([source_named(name, part), part.get("revision") or NONE, *cells])
+    caption = "A built-in task has no end: as many of its rows are made as are wanted, and repeat themselves."
+    yield Grid(["source", "commit", "rows read", "usable", "dropped"], rows, caption)
     yield from notes
 
 
@@ -251,7 +243,7 @@ def kept_out(experiment: Recorded) -> Iterator[Block]:
             )
     if rows:
         columns = ["stage", "of", "rows trained on", "left out", "longest"]
-        yield Grid(columns, rows, "rows left out: those to train on and those held out together")
+        yield Grid(columns, rows, "Rows left out are those to train on and those held out together.")
     yield from notes
 
 
@@ -289,8 +281,8 @@ def of_parts(name: str, table: pa.Table) -> dict[str, np.ndarray]:
     if name == "sft":
         both = table.column("messages")
         return {"prompts": characters_of(both, assistant=False), "answers": characters_of(both, assistant=True)}
-    names = {"prompt": "prompts", "chosen": "chosen answers", "rejected": "rejected answers"}
-    return {names[column]: characters_of(table.column(column)) for column in COLUMNS[name][0]}
+    names = {column: "prompts" if column == "prompt" else column for column in COLUMNS[name][0]}
+    return {called: characters_of(table.column(column)) for column, called in names.items()}
 
 
 def how_long(trained: dict[str, Path]) -> Iterator[Block]:
@@ -310,9 +302,7 @@ def how_long(trained: dict[str, Path]) -> Iterator[Block]:
     if rows:
         yield Heading("Lengths")
         yield from charts
-        caption = "characters a row to train on; a stage counts tokens" + (
-            "; of rows from all over the file" if some else ""
-        )
+        caption = f"Characters a row to train on{', of rows from all over the file' * some}; a stage counts tokens."
         yield Grid(["characters", "rows", "median", "95 %", "longest"], rows, caption)
 
 
@@ -344,41 +334,33 @@ def drawn(name: str, values: dict[str, np.ndarray]) -> Chart:
             },
         },
     }
-    words = "; ".join(
-        f"{part}: half are up to {np.median(of_rows):,.0f} characters" for part, of_rows in values.items()
-    )
-    return Chart(
-        f"data/{name}: length of the rows to train on", drawing, f"{words}. The last step has all that are longer."
-    )
+    words = "; ".join(f"{part}: half are up to {np.median(found):,.0f} characters" for part, found in values.items())
+    title = f"data/{name}: length of the rows to train on"
+    return Chart(title, drawing, f"{words}. The last step has all that are longer.")
 
 
 def samples(name: str, path: Path) -> list[Quote]:
     """The first rows."""
     with pq.ParquetFile(path) as file:
         rows = next(file.iter_batches(SHOWN), pa.RecordBatch.from_pylist([])).to_pylist()
+    return [row_shown(name, row) for row in rows]
+
+
+def row_shown(name: str, row: dict[str, Any]) -> Quote:
+    """A row, to read."""
     if name == "sft":
-        return [Quote(told(row["messages"][-1:]), told(row["messages"][:-1])) for row in rows]
+        return Quote(told(row["messages"][-1:]), told(row["messages"][:-1]))
+    asked = told(row["prompt"])
     if name == "preference":
-        sides = ("chosen", "rejected")
-        return [
-            Quote("\n\n".join(f"[{side}]\n{told(row[side])}" for side in sides), told(row["prompt"])) for row in rows
-        ]
-    return [
-        Quote(
-            told(row["prompt"]), facts=f"solution: {beginning(row['solution'])}" if row["solution"] else "no solution"
-        )
-        for row in rows
-    ]
+        return Quote("\n\n".join(f"[{side}]\n{told(row[side])}" for side in ("chosen", "rejected")), asked)
+    return Quote(asked, facts=f"solution: {beginning(row['solution'])}" if row["solution"] else "no solution")
 
 
 def told(conversation: list[dict[str, Any]]) -> str:
     """Turns, each with who speaks."""
-    return beginning(
-        "\n\n".join(
-            f"{turn['role']}: {turn['content'] or ''}" + (f"\n{turn['more']}" if turn.get("more") else "")
-            for turn in conversation
-        )
-    )
+    more = (f"\n{turn['more']}" if turn.get("more") else "" for turn in conversation)
+    said = (f"{turn['role']}: {turn['content'] or ''}" for turn in conversation)
+    return beginning("\n\n".join(map("".join, zip(said, more, strict=True))))
 
 
 def beginning(text: str) -> str:

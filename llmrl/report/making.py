@@ -8,6 +8,7 @@ experiments that have recorded it, which go back to it.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from ruamel.yaml import YAML
 from llmrl import repository
 from llmrl.data.settings import DATA_SETS
 from llmrl.graph import STAGES
+from llmrl.lineage.outdated import differing
+from llmrl.lineage.runs import began, commits
 from llmrl.report.document import Block, Command, Grid, Heading, Section, Words
-from llmrl.report.outdated import differing, outdated
 from llmrl.report.recorded import WORKSPACE, Recorded
-from llmrl.report.runs import began, commits
 from llmrl.session import commit
 from llmrl.session.commit import git
 from llmrl.session.records import Record, records
@@ -89,15 +90,14 @@ def experiment_name(at: str) -> str | None:
 def back_to(at: str) -> str:
     """The command that goes back to a commit or experiment, with its data and models."""
     name = experiment_name(at)
-    return f"dvc exp apply {name}" if name else f"git checkout {at[:7]} && dvc checkout"
+    return f"dvc exp apply {shlex.quote(name)}" if name else f"git checkout {at[:7]} && dvc checkout"
 
 
 def of_other_runs(experiment: Recorded) -> Iterator[Block]:
     """The stages whose figures are of another run than what lies beside them."""
-    found = outdated([experiment.revision])[experiment.revision]
-    for stage, why in found.items():
+    for stage, why in experiment.outdated.items():
         yield Words(f"What is recorded of {stage} is {why}.", "bad")
-    if found:
+    if experiment.outdated:
         place = "" if experiment.revision == WORKSPACE else f"in a checkout of {experiment.revision} "
         yield Command("dvc repro", f"{place}makes what it is made of and its figures agree again")
 
@@ -184,15 +184,15 @@ def products(experiment: Recorded) -> Iterator[Block]:
 def hashes_at(at: str) -> set[str]:
     """The hashes of all products that a commit's locks have."""
     locks = (yaml.load(git("show", f"{at}:./{lock}") or "{}", yaml.CSafeLoader) for lock in repository.LOCKS)
-    outs = (out for lock in locks for entry in lock.get("stages", {}).values() for out in entry.get("outs", ()))
-    return {out["md5"] for out in outs if "md5" in out}
+    entries = (entry for lock in locks for entry in lock.get("stages", {}).values())
+    return {digest for entry in entries for digest in repository.locked(entry, "outs").values()}
 
 
 def made_from(experiment: Recorded, path: str) -> str:
     """The source of a data set or of the base model, with its commit; of a stage's model those that it was made of."""
     folder, name = path.split("/")
     if folder == "models" and name in STAGES:
-        deps = [dep["path"] for dep in experiment.locks.get(name, {}).get("deps", ())]
+        deps = repository.locked(experiment.locks.get(name, {}), "deps")
         return ", ".join(
             dep for dep in deps if dep.startswith(("data/", "models/")) and not dep.endswith("eval.parquet")
         )
@@ -212,8 +212,8 @@ def raw_hash(experiment: Recorded, path: str) -> str | None:
     """The hash of the user's own files that a data set or the base model was made of."""
     folder, name = path.split("/")
     raw = f"data/raw/{name}" if folder == "data" else "models/raw"
-    deps = (dep for entry in experiment.locks.values() for dep in entry.get("deps", ()) if dep["path"] == raw)
-    return next((str(dep["md5"]).removesuffix(".dir") for dep in deps if "md5" in dep), None)
+    found = (repository.locked(entry, "deps").get(raw) for entry in experiment.locks.values())
+    return next((digest.removesuffix(".dir") for digest in found if digest), None)
 
 
 # --- versions --------------------------------------------------------------------------------------------------------
@@ -241,7 +241,7 @@ def made_with(experiment: Recorded) -> Iterator[Block]:
         yield Words(f"The stages were not made by the same: {', '.join(unlike)}.", "note")
         columns, shown = ["", *found], found
     rows = [[name, *(one.get(name, NONE) for one in shown.values())] for name in names]
-    yield Grid(columns, rows, "versions of Python and of the libraries that decide bytes", folded=not unlike)
+    yield Grid(columns, rows, "Versions of Python and of the libraries that decide bytes.", folded=not unlike)
 
 
 # --- what it took ----------------------------------------------------------------------------------------------------
@@ -284,15 +284,15 @@ def what_it_took(experiment: Recorded) -> Iterator[Block]:
     if not rows:
         return
     columns = ["stage", "run", "from", "device", "seconds", "peak, GiB", "energy, kJ"]
-    caption = "of the run that trained it, measuring included; one that went on from a checkpoint counts from there on"
+    caption = "Of the run that trained it, measuring included; one that went on from a checkpoint counts from there on."
     if not energy:
         rows, columns = [row[:-1] for row in rows], columns[:-1]
         phases = [row[:-1] for row in phases]
-        caption += "; no energy was recorded: no counter of the device could be read"
+        caption += " No energy was recorded: no counter of the device could be read."
     else:
-        caption += "; energy: of the cards that train (gpu), of the processors with all that runs there (cpu)"
+        caption += " Energy: of the cards that train (gpu), of the processors with all that runs there (cpu)."
     yield Grid(columns, rows, caption)
-    yield Grid(["phase", "seconds", "peak, GiB", *(["energy, kJ"] if energy else [])], phases, "by phase", folded=True)
+    yield Grid(["phase", "seconds", "peak, GiB", *(["energy, kJ"] if energy else [])], phases, "By phase.", folded=True)
 
 
 def summed(run: Record) -> dict[str, float]:

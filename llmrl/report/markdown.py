@@ -58,12 +58,12 @@ def block_text(block: Block) -> str:
                 )
                 said += [*(["; ".join(head)] if head else []), fenced(excerpt(quote.text))]
             return "\n\n".join(said)
-        case Reader(policies, prompts):
+        case Reader(policies, prompts, left_out):
             answers = sum(len(asked.answers) for asked in prompts)
             return (
                 f"{len(prompts):,} prompts with {answers:,} answers of {inline(', '.join(policies))}: on the page they "
                 "are read side by side, searched and filtered."
-            )
+            ) + f" {inline(left_out)}" * bool(left_out)
 
 
 def grid_text(grid: Grid) -> str:

@@ -104,10 +104,10 @@ def totals(place: NDArray[Any], values: Floats, rows: int) -> Floats:
     return np.bincount(place, values, rows).astype(float)
 
 
-def gain_in(before: Measured, after: Measured, name: str, level: float = 0.95) -> Gain:
+def gain_in(before: Measured, after: Measured, name: str) -> Gain:
     """What one has over the other, over the prompts that both were asked and that have a value for both."""
     old, new = in_common(before, after, name)
-    return paired(old, new, level, shares=name not in NUMBERS)
+    return paired(old, new, shares=name not in NUMBERS)
 
 
 def in_common(before: Measured, after: Measured, name: str) -> tuple[Floats, Floats]:
@@ -137,6 +137,15 @@ def number(name: str, value: float, sign: bool = False) -> str:
     value = round(value, NUMBERS.get(name, 3)) or 0.0  # no −0
     text = f"{value:{'+' if sign and value else ''}.{NUMBERS.get(name, 3)}f}".replace("-", "−")
     return text.replace("0.", ".", 1) if name not in ("tokens", "score") and abs(value) < 1 else text
+
+
+def so_many(n: int, what: str) -> str:
+    """How many of something.
+
+    >>> so_many(1, "prompt"), so_many(2000, "prompt")
+    ('1 prompt', '2,000 prompts')
+    """
+    return f"{n:,} {what}{'s' * (n != 1)}"
 
 
 def with_ends(name: str, figure: Interval) -> str:

@@ -1,16 +1,18 @@
 """What came of it: the policies of an experiment side by side, and whether each stage helped.
 
 Figures are over the held-out prompts, and what a stage gained over the policy it started from is told prompt by prompt.
-With so many figures one in twenty differs by chance: a stage is judged by its right answers alone.
+Where nothing changed, one in twenty figures differs all the same: a stage is judged by one alone, its right sampled
+answers. To judge it by the greedy ones as well, each at 95 %, would find a change in 7 to 9 of 100 such stages.
 """
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmrl.graph import STAGES
+from llmrl.lineage.outdated import UNRECORDED
+from llmrl.measuring.answers import made_of, policy_name
 from llmrl.measuring.intervals import wilson
 from llmrl.report.curves import COLOURS
 from llmrl.report.document import Block, Chart, Grid, Section, Words
@@ -22,6 +24,7 @@ from llmrl.report.measures import (
     in_common,
     measured,
     number,
+    so_many,
     with_ends,
 )
 from llmrl.report.samples import not_there
@@ -31,19 +34,22 @@ if TYPE_CHECKING:
     from llmrl.report.recorded import Recorded
 
 TITLE = "What came of it"
-WAYS = ("sampled", "greedy")
+WAYS = ("sampled", "greedy")  # by the first that is known a stage is judged
+RANKED = "accuracy"
 ANSWERING = [stage for stage in STAGES if STAGES[stage].answers]
 RANKING = [stage for stage in STAGES if STAGES[stage].sides == 2]
 NAN = math.nan
+ENDED = "those that dvc.lock has recorded, as its last run ended before it had any, or is under way"
 
 
 def what_came_of_it(experiment: Recorded) -> Section:
     """The section of the report."""
     found, notes = measured(experiment)
     said: list[Block] = []
+    stale = outdated_stages(experiment)
     for stage in ANSWERING:
-        said += helped(experiment, found, stage)
-    said += [Words(f"{stage}: its figures are {why}.", "bad") for stage, why in outdated_stages(experiment).items()]
+        said += [as_outdated(block) if stage in stale else block for block in helped(experiment, found, stage)]
+    said += [Words(f"{stage}: its figures are {why}.", "bad") for stage, why in stale.items()]
     said += [Words(note, "bad") for note in [*notes, *contradicted(experiment, found)]]
     figures = {policy: figures_of(experiment, found, policy) for policy in policies_of(experiment, found)}
     if any(WAYS[0] in of for of in figures.values()):
@@ -52,12 +58,25 @@ def what_came_of_it(experiment: Recorded) -> Section:
         said.append(side_by_side(experiment, found, figures))
     if gains := gains_of(experiment, found):
         said.append(gains)
-    return Section("outcome", TITLE, [*said, *pairs_ranked(experiment)])
+    return Section("outcome", TITLE, said)
 
 
 def outdated_stages(experiment: Recorded) -> dict[str, str]:
-    """The four stages whose figures are of another run, and why."""
-    return {stage: why for stage, why in experiment.outdated.items() if stage in STAGES}
+    """The four stages whose figures are of another run, and why. One that a gate stopped has drawn curves, and has no
+    figures: its answers are those of the run that is recorded.
+    """
+    return {
+        stage: ENDED if why == UNRECORDED and not experiment.figures.get(stage) else why
+        for stage, why in experiment.outdated.items()
+        if stage in STAGES and (experiment.figures.get(stage) or experiment.locks.get(stage))
+    }
+
+
+def as_outdated(block: Block) -> Block:
+    """A verdict by figures that are of another run than what lies beside them: what was good in that is not in this."""
+    if not isinstance(block, Words) or block.tone == "note":
+        return block
+    return Words(f"By outdated figures: {block.text}", "note" if block.tone == "good" else block.tone)
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -74,9 +93,16 @@ def policies_of(experiment: Recorded, found: dict[str, Measured]) -> list[str]:
     return [*dict.fromkeys([*names, *found])] if set(names) - found.keys() else [*found]
 
 
+def told_by_answers(experiment: Recorded, stage: str) -> dict[str, Any]:
+    """What the answers of a stage's policy were made of; empty of those that do not tell."""
+    table = experiment.tables.get(stage, {}).get("after")
+    return {} if table is None else made_of(table)
+
+
 def started_from(experiment: Recorded, stage: str) -> str:
-    """The policy that a stage started from."""
-    return Path(experiment.params.get(stage, {}).get("init") or "models/base").name
+    """The policy that a stage started from: as its answers tell, else by the settings."""
+    settings = experiment.params.get(stage, {})
+    return policy_name(told_by_answers(experiment, stage).get("init") or settings.get("init") or "models/base")
 
 
 def closing(experiment: Recorded, policy: str) -> dict[str, Any]:
@@ -97,9 +123,9 @@ def figures_of(experiment: Recorded, found: dict[str, Measured], policy: str) ->
     of = closing(experiment, policy)
     figures = {}
     for name in [name for name in TITLES if name in of]:
-        slack = of.get(f"{name}_ci95", NAN)  # of revisions before there were both ends
+        slack = of.get(f"{name}_ci95") or NAN  # of revisions before there were both ends; 0 of 0 right is no interval
         ends = (of.get(f"{name}_low", of[name] - slack), of.get(f"{name}_high", of[name] + slack))
-        if name == "greedy" and "n" in of:
+        if name in WAYS and "n" in of and (name == "greedy" or math.isnan(ends[0])):
             ends = wilson(of[name], of["n"])
         figures[name] = float(of[name]), float(ends[0]), float(ends[1])
     scores = experiment.figures.get("grpo", {}).get("scores", {})
@@ -127,12 +153,35 @@ def side_by_side(experiment: Recorded, found: dict[str, Measured], figures: dict
     rows = [["prompts with a solution", *(judged_of(experiment, found, policy) for policy in figures)]]
     for name in [name for name in TITLES if any(name in of for of in figures.values())]:
         rows.append([TITLES[name], *(with_ends(name, of.get(name, (NAN,) * 3)) for of in figures.values())])
+    caption = (
+        "Means over the held-out prompts, in brackets their 95 % intervals over prompts. What is right is a share of "
+        "the prompts with a solution; ended, format, tokens, repetition and score are of sampled answers to all."
+    )
+    pairs = {policy: share for policy in figures if (share := ranked_right(experiment, policy))}
+    if pairs:
+        rows.append(
+            ["held-out pairs ranked right", *(with_ends(RANKED, pairs.get(one, (NAN,) * 3)) for one in figures)]
+        )
+        numbers = [f" (n = {n:,})" for policy in pairs if (n := experiment.figures[policy].get("n"))]
+        caption += (
+            " A held-out pair is ranked right where DPO has made the chosen answer likelier by more than the other, "
+            f"with the interval over pairs{''.join(numbers)}."
+        )
     return Grid(
         ["", *(f"{policy} (outdated)" if policy in stale else policy for policy in figures)],
         rows,
-        "Means over the held-out prompts, in brackets their 95 % intervals over prompts. What is right is a share of "
-        "the prompts with a solution; ended, format, tokens, repetition and score are of sampled answers to all.",
+        caption,
     )
+
+
+def ranked_right(experiment: Recorded, stage: str) -> Interval | None:
+    """The share of held-out pairs whose chosen answer a stage's model scores higher, with its interval over pairs;
+    without ends where it is not known of how many. None of what ranks none.
+    """
+    of = experiment.figures.get(stage, {}) if stage in RANKING else {}
+    if RANKED not in of:
+        return None
+    return of[RANKED], *(wilson(of[RANKED], of["n"]) if of.get("n") else (NAN, NAN))
 
 
 def judged_of(experiment: Recorded, found: dict[str, Measured], policy: str) -> str:
@@ -157,27 +206,34 @@ def helped(experiment: Recorded, found: dict[str, Measured], stage: str) -> list
         return [
             Words(f"{stage}: no held-out prompt has a solution, so that nothing tells which answers are right.", "note")
         ]
-    n = gains[WAYS[0]].n
-    up = [way for way, gain in gains.items() if gain.low > 0]
-    down = [way for way, gain in gains.items() if gain.high < 0]
-    figures = " and ".join(f"{difference(way, gain)} {way}" for way, gain in gains.items())
-    over = f"right answers {figures}, over {init} and {n:,} prompts"
-    if up and down:
-        return [Words(f"{stage} helped {up[0]} answers and made {down[0]} ones worse: {over}.")]
+    (way, gain), *others = gains.items()
+    figures = " and ".join(f"{difference(name, one)} {name}" for name, one in gains.items())
+    seen = f"right answers {figures}, over {so_many(gain.n, 'prompt')}, against {init}"
+    told = {name: one.low > 0 for name, one in others if one.told}  # whether they got better
+    if not gain.told:
+        aside = "".join(
+            f" It is judged by its {way} answers; the {name} ones got {'better' if better else 'worse'}."
+            for name, better in told.items()
+        )
+        could = could_tell(prompts_needed(*in_common(before, after, way)))
+        return [Words(f"Whether {stage} helped cannot be told with n = {gain.n:,}: {seen}.{aside}{could}", "note")]
+    up = gain.low > 0
+    if contrary := [name for name, better in told.items() if better != up]:
+        better, worse = (way, contrary[0]) if up else (contrary[0], way)
+        return [Words(f"{stage} helped {better} answers and made {worse} ones worse: {seen}.")]
     if up:
-        return [Words(f"{stage} helped: {over}.", "good")]
-    if down:
-        return [Words(f"{stage} did not help, it made answers worse: {over}.", "bad")]
-    needed = {way: prompts_needed(*in_common(before, after, way)) for way in gains}
-    return [Words(f"Whether {stage} helped cannot be told with n = {n:,}: {over}.{could_tell(needed)}", "note")]
+        return [Words(f"{stage} helped: {seen}.", "good")]
+    return [Words(f"{stage} did not help, it made answers worse: {seen}.", "bad")]
 
 
-def could_tell(needed: dict[str, int | None]) -> str:
-    """Of how many prompts differences like those would be told; empty where no number of them would do."""
-    told = [f"about {rounded(n):,} prompts for {way} answers" for way, n in needed.items() if n]
-    if not told:
+def could_tell(needed: int | None) -> str:
+    """Of how many prompts a difference like that would be told; empty where no number of them would do."""
+    if not needed:
         return ""
-    return f" To tell a difference as large in 4 of 5 cases takes {', '.join(told)} (`data.prompts.eval_rows`)."
+    return (
+        f" To tell a difference as large in 4 of 5 cases takes about {rounded(needed):,} prompts "
+        "(`data.prompts.eval_rows`)."
+    )
 
 
 def incomparable(experiment: Recorded, found: dict[str, Measured], stage: str) -> str | None:
@@ -186,10 +242,12 @@ def incomparable(experiment: Recorded, found: dict[str, Measured], stage: str) -
     if init not in found:
         return f"answers of {init}, from which it started, are not recorded: what it gained is not known"
     deps = {dep["path"]: dep.get("md5") for dep in experiment.locks.get(stage, {}).get("deps", ())}
-    began = deps.get(f"models/{init}")
-    if began and began != experiment.hash(f"models/{init}"):
+    began = told_by_answers(experiment, stage).get("init_model") or deps.get(f"models/{init}")
+    here = made_of(experiment.policies()[init]).get("model") or experiment.hash(f"models/{init}")
+    if began and here and began != here:
         return (
-            f"it started from another {init} than the one here, so that nothing tells what it gained: `dvc repro` does"
+            f"it started from another {init} than the one whose answers are here, and cannot be compared with these: "
+            "`dvc repro` gives those of the one"
         )
     if not {*found[init].asked} & {*found[stage].asked}:
         return f"{init}, from which it started, was asked other prompts"
@@ -210,9 +268,11 @@ def gains_of(experiment: Recorded, found: dict[str, Measured]) -> Grid | None:
     return Grid(
         ["gain", *(f"{stage} over {started_from(experiment, stage)}" for stage in stages)],
         rows,
-        "Differences prompt by prompt, in brackets the 95 % interval of their mean over prompts: a paired bootstrap "
-        "(Efron & Tibshirani 1993; Koehn 2004), of shares with the pseudo-observations of Agresti & Min (2005). "
-        "Another seed is not in it: three of them tell (`dvc exp run --queue -S train.seed=1,2,3`).",
+        "Differences prompt by prompt, in brackets the 95 % interval of their mean over prompts: of shares a paired "
+        "bootstrap (Efron & Tibshirani 1993; Koehn 2004) with the pseudo-observations of Agresti & Min (2005), else "
+        f"Student's. A stage is judged by its right {WAYS[0]} answers alone, as each of these leaves 0 out in one of "
+        "twenty cases in which nothing changed. Another seed is not in it: three of them tell "
+        "(`dvc exp run --queue -S train.seed=1,2,3`).",
     )
 
 
@@ -245,26 +305,3 @@ def drawn(figures: dict[str, dict[str, Interval]]) -> Chart:
         for policy, of in figures.items()
     )
     return Chart("Right answers", drawing, f"Share of right answers, with 95 % intervals over prompts: {words}.")
-
-
-def pairs_ranked(experiment: Recorded) -> list[Block]:
-    """How many of the held-out pairs are ranked right, by the reward model and by DPO's policy."""
-    rows = []
-    for stage in RANKING:
-        of = experiment.figures.get(stage, {})
-        if "accuracy" in of:
-            n = of.get("n")
-            ends = wilson(of["accuracy"], n) if n else (NAN, NAN)
-            before = of.get("accuracy_before", NAN)
-            after = with_ends("accuracy", (of["accuracy"], *ends))
-            rows.append([stage, number("accuracy", before), after, f"{n:,}" if n else "–"])
-    if not rows:
-        return []
-    return [
-        Grid(
-            ["held-out pairs ranked right", "before", "after", "pairs"],
-            rows,
-            "The share of pairs whose chosen answer scores higher, in brackets its 95 % interval over pairs. DPO's "
-            "policy scores an answer by how much likelier it has become than it was: before, none has.",
-        )
-    ]

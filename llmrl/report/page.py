@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from itertools import count, groupby
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ LOOK = {
     "legend": {
         "orient": "bottom",
         "title": None,
-        "columns": 3,
+        "columns": 2,
         "symbolSize": 200,
         "labelColor": INK,
         "titleColor": FAINT,
@@ -64,6 +65,11 @@ LOOK = {
 
 def web_page(report: Report) -> str:
     """The page, whole."""
+    return "".join(page_parts(report))
+
+
+def page_parts(report: Report) -> Iterator[str]:
+    """The page, a part at a time: one with every answer may be large."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -78,7 +84,7 @@ def web_page(report: Report) -> str:
     script = (HERE / "reader.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     names = [section.name for section in report.sections]
-    return environment.get_template("page.html.jinja").render(
+    return environment.get_template("page.html.jinja").generate(
         report=report,
         script=script,
         style=(HERE / "page.css").read_text(encoding="utf-8"),
@@ -106,22 +112,27 @@ def groups(section: Section) -> list[tuple[str, list[Any]]]:
     return [(kind, list(blocks)) for kind, blocks in groupby(section.blocks, key=lambda block: type(block).__name__)]
 
 
-def embedded(reader: Reader) -> str:
-    """A reader's answers as JSON that can stand in HTML: a list a prompt, a list an answer, as reader.js takes them."""
+def embedded(reader: Reader) -> Iterator[str]:
+    """A reader's answers as JSON that can stand in HTML, a prompt at a time: a list a prompt, a list an answer, as
+    reader.js takes them.
+    """
     place = {policy: at for at, policy in enumerate(reader.policies)}
-    prompts = [
-        [
-            with_signs(asked.prompt),
-            None if asked.solution is None else with_signs(asked.solution),
-            [
-                [place[one.policy], one.greedy, one.right, one.tokens, one.ended, one.score, with_signs(one.text)]
-                for one in asked.answers
-            ],
+    before = [place.get(reader.before.get(policy, "")) for policy in reader.policies]
+    named = in_script([with_signs(policy) for policy in reader.policies])
+    yield f'{{"policies":{named},"before":{in_script(before)},"prompts":['
+    for at, asked in enumerate(reader.prompts):
+        answers = [
+            [place[one.policy], one.greedy, one.right, one.tokens, one.ended, one.score, with_signs(one.text)]
+            for one in asked.answers
         ]
-        for asked in reader.prompts
-    ]
-    whole = {"policies": [with_signs(policy) for policy in reader.policies], "prompts": prompts}
-    text = json.dumps(whole, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        solution = None if asked.solution is None else with_signs(asked.solution)
+        yield "," * (at > 0) + in_script([with_signs(asked.prompt), solution, answers])
+    yield "]}"
+
+
+def in_script(value: Any) -> str:
+    """As JSON that can stand in HTML."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return IN_SCRIPT.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

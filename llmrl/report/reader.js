@@ -1,10 +1,11 @@
 "use strict";
-// What the page does: shows the answers to read, finds and filters them, marks what a policy says that the one before
-// did not, and copies commands. Whatever models and data say goes through textContent, and nothing through innerHTML.
+// What the page does: shows the answers to read, finds and filters them, marks what a policy says that the one it is
+// compared with did not, and copies commands. Whatever models and data say goes through textContent, and nothing through
+// innerHTML.
 
 const PAGE = 10; // prompts at a time: what stands in the document stays small, of however many
 const LONG = 4000; // characters of a text that are shown before one asks for the rest
-const CELLS = 1e6; // of a table of two answers' words, above which they are not compared word by word
+const CELLS = 1e6; // of a table of two answers' words, or lines, above which they are not compared by them
 const SHOW = ["all", "gained", "lost", "unchanged", "right", "wrong", "cut off"];
 
 function element(tag, properties = {}, ...children) {
@@ -13,50 +14,96 @@ function element(tag, properties = {}, ...children) {
   return made;
 }
 
-// Which words of an answer the one before does not have: by their longest common subsequence, a row of it at a time.
 function words(text) {
   return text.match(/[\p{L}\p{N}\p{M}_]+|\s+|[^]/gu) ?? [];
 }
 
-function fresh(before, now) {
+// A text's lines, and of a line its sentences, each with what ends it.
+function lines(text) {
+  return text.match(/[^\n.!?]*[\n.!?]+|[^\n.!?]+$/g) ?? [];
+}
+
+// A longest common subsequence of two lists, as pairs of places; null where the table for it would be too large.
+function matched(old, now) {
+  const pairs = [], ends = [];
   let start = 0, end = 0;
-  while (start < now.length && now[start] === before[start]) start++;
-  while (end < Math.min(now.length, before.length) - start && now.at(-1 - end) === before.at(-1 - end)) end++;
-  const old = before.slice(start, before.length - end), news = now.slice(start, now.length - end);
-  const marks = new Array(now.length).fill(false).fill(true, start, now.length - end);
-  const wide = old.length + 1;
-  if (old.length * news.length > CELLS) return marks;
-  const common = new Uint16Array((news.length + 1) * wide); // of what follows each pair of words
-  for (let i = news.length - 1; i >= 0; i--)
-    for (let j = old.length - 1; j >= 0; j--)
-      common[i * wide + j] = news[i] === old[j]
+  const least = Math.min(old.length, now.length);
+  for (; start < least && old[start] === now[start]; start++) pairs.push([start, start]);
+  for (; end < least - start && old.at(-1 - end) === now.at(-1 - end); end++)
+    ends.unshift([old.length - 1 - end, now.length - 1 - end]);
+  const high = old.length - end - start, wide = now.length - end - start + 1;
+  if (high * (wide - 1) > CELLS) return null;
+  const common = new Uint16Array((high + 1) * wide); // of what follows each pair of places
+  for (let i = high - 1; i >= 0; i--)
+    for (let j = wide - 2; j >= 0; j--)
+      common[i * wide + j] = old[start + i] === now[start + j]
         ? common[(i + 1) * wide + j + 1] + 1
         : Math.max(common[(i + 1) * wide + j], common[i * wide + j + 1]);
-  for (let i = 0, j = 0; i < news.length && j < old.length; )
-    if (news[i] === old[j]) marks[start + i++] = j++ < 0;
+  for (let i = 0, j = 0; i < high && j < wide - 1; )
+    if (old[start + i] === now[start + j]) pairs.push([start + i++, start + j++]);
     else if (common[(i + 1) * wide + j] >= common[i * wide + j + 1]) i++;
     else j++;
-  return marks;
+  return [...pairs, ...ends];
+}
+
+// An answer in runs, [text, whether the one before does not have it]: by words, of long ones by lines first and within
+// those that differ by words. `rough`: lines are marked whole, or (`null`) nothing is, as there is too much to compare.
+function compared(before, now) {
+  const runs = [];
+  const add = (parts, news) => parts.forEach((part, at) => {
+    if (runs.length && runs.at(-1)[1] === news[at]) runs.at(-1)[0] += part;
+    else runs.push([part, news[at]]);
+  });
+  const by = (old, parts) => {
+    const pairs = matched(old, parts), news = new Array(parts.length).fill(true);
+    if (pairs) for (const [, at] of pairs) news[at] = false;
+    return pairs && (add(parts, news), true);
+  };
+  if (by(words(before), words(now))) return { runs, rough: false };
+  const olds = lines(before), parts = lines(now), pairs = matched(olds, parts);
+  if (!pairs) return { runs: [[now, false]], rough: null };
+  let i = 0, j = 0, rough = false;
+  for (const [old, at] of [...pairs, [olds.length, parts.length]]) {
+    const changed = parts.slice(j, at);
+    if (changed.length && !by(words(olds.slice(i, old).join("")), words(changed.join("")))) {
+      add(changed, changed.map(() => true));
+      rough = true;
+    }
+    add(parts.slice(at, at + 1), [false]);
+    [i, j] = [old + 1, at + 1];
+  }
+  return { runs, rough };
 }
 
 // A text in a box of its own direction, what is new in it marked; of a long one the beginning, until one asks for it.
-function said(text, before = null, whole = false) {
-  const part = whole || text.length <= LONG ? text : text.slice(0, LONG);
-  const box = element("blockquote", { className: "said", dir: "auto", textContent: part });
+function said(text, before, note) {
+  const box = element("blockquote", { className: "said", dir: "auto", textContent: text.slice(0, LONG) });
   if (text.length > 400) box.tabIndex = 0; // it scrolls, by keys too
-  box.mark = () => {
-    if (before === null || before === text) return;
-    const now = words(part), marks = fresh(words(before.slice(0, LONG)), now), parts = [];
-    for (let at = 0, to; at < now.length; at = to) {
-      for (to = at + 1; to < now.length && marks[to] === marks[at]; to++);
-      const run = now.slice(at, to).join("");
-      parts.push(marks[at] && run.trim() ? element("mark", { textContent: run }) : run);
-    }
-    box.replaceChildren(...parts);
+  let marks = [[text, false]];
+  const show = (most) => {
+    let left = most;
+    box.replaceChildren(...marks.map(([run, fresh]) => {
+      const part = run.slice(0, left);
+      left -= part.length;
+      return fresh && part.trim() ? element("mark", { textContent: part }) : part;
+    }).filter((part) => part !== ""));
   };
-  if (part === text) return box;
   const more = element("button", { type: "button", textContent: `all ${text.length.toLocaleString("en")} characters` });
-  more.onclick = () => more.parentNode.replaceChildren(said(text, null, true));
+  box.mark = () => {
+    box.mark = null; // once
+    if (before === null || before === text) return;
+    const { runs, rough } = compared(before, text);
+    marks = runs;
+    if (rough !== false) note(rough ? "in part marked by lines, too long to compare" : "too long to compare");
+    show(more.onclick ? LONG : Infinity);
+    if (!box.querySelector("mark") && runs.some(([, fresh]) => fresh)) more.textContent += ", marked further on";
+  };
+  if (text.length <= LONG) return box;
+  more.onclick = () => {
+    more.onclick = null;
+    show(Infinity);
+    more.remove();
+  };
   return element("div", {}, box, more);
 }
 
@@ -88,20 +135,21 @@ function share(answers) {
   return right.length ? right.filter((answer) => answer.right).length / right.length : null;
 }
 
-function holds(show, given, at) {
+// Whether a prompt is shown of which a policy, and the one that it is compared with (or null), have given these answers.
+function holds(show, given, at, against) {
   if (show === "all") return true;
   if (show === "cut off") return given[at].some((answer) => !answer.ended);
   const now = share(given[at]);
   if (now === null) return false;
   if (show === "right" || show === "wrong") return now === (show === "right" ? 1 : 0);
-  const before = at > 0 ? share(given[at - 1]) : null;
+  const before = against === null ? null : share(given[against]);
   if (before === null) return false;
   return show === "gained" ? now > before : show === "lost" ? now < before : now === before;
 }
 
 function reader(root, number) {
   const data = JSON.parse(root.querySelector("script").textContent);
-  const { policies } = data, prompts = unpack(data), place = `reader-${number}`;
+  const { policies, before: against } = data, prompts = unpack(data), place = `reader-${number}`;
   const empty = { q: "", stage: String(policies.length - 1), show: "all", kind: "greedy", page: "1", row: "" };
   let state = { ...empty }, found = [];
   root.id = place;
@@ -127,7 +175,7 @@ function reader(root, number) {
     for (const { isIntersecting, target } of entries)
       if (isIntersecting) {
         seen.unobserve(target);
-        target.querySelectorAll(".said").forEach((box) => box.mark());
+        target.querySelectorAll(".said").forEach((box) => box.mark?.());
         highlight();
       }
   }, { rootMargin: "400px" });
@@ -148,11 +196,11 @@ function reader(root, number) {
       else if (alone) head.append(judged(answers[0].right) ?? "");
       else if (share(answers) !== null)
         head.append(`${answers.filter((answer) => answer.right).length} of ${answers.length} right`);
-      const before = state.kind === "greedy" && at > 0 ? given[at - 1][0]?.text ?? null : null;
-      return element("div", { className: "given" }, head, ...answers.flatMap((answer) => [
-        element("div", {}, said(answer.text, before)),
-        element("small", {}, alone ? null : judged(answer.right), ` ${facts(answer)}`),
-      ]));
+      const before = state.kind === "greedy" && against[at] !== null ? given[against[at]][0]?.text ?? null : null;
+      return element("div", { className: "given" }, head, ...answers.flatMap((answer) => {
+        const told = element("small", {}, alone ? null : judged(answer.right), ` ${facts(answer)}`);
+        return [element("div", {}, said(answer.text, before, (more) => told.append(` · ${more}`))), told];
+      }));
     });
     const solution = prompt.solution === null ? null
       : element("p", { className: "solution" }, "solution ", element("bdi", { textContent: prompt.solution }));
@@ -186,9 +234,9 @@ function reader(root, number) {
     const wanted = state.q.toLowerCase(), at = Number(state.stage), alone = state.row !== "";
     const searched = prompts.filter((prompt) => alone ? prompt.row === Number(state.row)
       : !wanted || text(prompt).includes(wanted));
-    found = searched.filter((prompt) => alone || holds(state.show, prompt[state.kind], at));
+    found = searched.filter((prompt) => alone || holds(state.show, prompt[state.kind], at, against[at]));
     for (const option of show.options) {
-      const many = searched.filter((prompt) => holds(option.value, prompt[state.kind], at)).length;
+      const many = searched.filter((prompt) => holds(option.value, prompt[state.kind], at, against[at])).length;
       option.textContent = `${option.value} (${many})`;
     }
     Object.assign(search, { value: state.q });
@@ -196,12 +244,16 @@ function reader(root, number) {
     const first = Math.min(Number(state.page) - 1, Math.max(0, Math.ceil(found.length / PAGE) - 1)) * PAGE;
     const part = found.slice(first, first + PAGE);
     count.textContent = `${found.length.toLocaleString("en")} of ${prompts.length.toLocaleString("en")} prompts`;
-    if (state.kind === "greedy") count.append("; marked is what the answer before it does not have");
+    const pairs = policies.flatMap((policy, one) => against[one] === null ? [] : [[policy, policies[against[one]]]]);
+    pairs.forEach(([policy, other], one) => count.append(one ? ", " : "; ", element("bdi", { textContent: policy }),
+      one ? " with " : " is compared with ", element("bdi", { textContent: other })));
+    if (pairs.length && state.kind === "greedy") count.append("; marked is what that one does not say");
     if (alone) count.append("; ", element("a", { href: `#${place}`, textContent: "all" }));
     seen.disconnect();
     list.replaceChildren(...part.map(card));
     pages.hidden = found.length <= PAGE;
-    where.textContent = `${first + 1} to ${first + part.length} of ${found.length.toLocaleString("en")}`;
+    where.textContent = found.length
+      ? `${first + 1} to ${first + part.length} of ${found.length.toLocaleString("en")}` : "";
     back.disabled = first === 0;
     on.disabled = first + PAGE >= found.length;
     highlight();

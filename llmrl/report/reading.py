@@ -5,18 +5,21 @@ gained and lost.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmrl.graph import STAGES
-from llmrl.report.document import Asked, Block, Command, Given, Reader, Section, Words
-from llmrl.report.recorded import WORKSPACE, Recorded
+from llmrl.report.document import Asked, Block, Given, Reader, Section, Words
+from llmrl.report.recorded import Recorded, not_here
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 TITLE = "What changed, to read"
+# Bytes of answers on a page: so many open in 3 s in Chromium and are searched in 0.2 s (python -m bench.page), whose
+# longest string has 2^29 characters.
+MOST = 200e6
 Row = dict[str, Any]  # of a table of answers, by its columns
 Scores = dict[tuple[str, int], Row]  # the reward model's, by policy and prompt
 
@@ -41,24 +44,33 @@ class Change:
 def what_changed(experiment: Recorded) -> Section:
     """The answers of all policies that are recorded, and what each stage gained and lost over what it starts from."""
     policies = {name: by_row(table) for name, table in experiment.policies().items()}
-    if not policies:
-        return Section("reading", TITLE, not_here(experiment))
-    said: list[Block] = []
-    for stage in [stage for stage in STAGES if STAGES[stage].answers]:
-        init = Path(experiment.params.get(stage, {}).get("init", "")).name
-        if stage not in policies:
-            said += [Words(f"{stage}: no answers are recorded.", "note")]
-        elif init not in policies:
-            said += [Words(f"{stage}: of what it starts from, {init or 'unknown'}, no answers are recorded.", "note")]
-        elif found := change(policies[init], policies[stage]):
+    stages = [stage for stage in STAGES if STAGES[stage].answers]
+    said: list[Block] = [
+        Words(f"{file} has answers of another model that is called {policy}, too; they are not shown.", "bad")
+        for file, policy in experiment.namesakes().items()
+    ]
+    before: dict[str, str] = {}
+    for stage in [stage for stage in stages if stage in policies]:
+        init = experiment.init(stage)
+        if init not in policies:
+            said += [Words(f"{stage}: of what it was trained from, {init}, no answers are recorded.", "note")]
+            continue
+        if not experiment.is_from(stage, init):
+            said += [Words(f"{stage}: it was trained from another {init} than the one whose answers are here.", "note")]
+            continue
+        before[stage] = init
+        if found := change(policies[init], policies[stage]):
             said += [Words(f"{stage}, against {init}: {found}.")]
         else:
             said += [
                 Words(f"{stage}, against {init}: no prompt that both answered has a solution to judge by.", "note")
             ]
-    if any(product.endswith("held_out") for product in experiment.missing):
-        said += not_here(experiment)
-    reader, apart = reader_of(policies, scores_of(experiment))
+    if absent := [stage for stage in stages if stage not in policies]:
+        what = f"Answers of {', '.join(absent)}" if policies else "Answers"
+        said += not_here(experiment, what, [f"metrics/{stage}/held_out" for stage in absent])
+    if not policies:
+        return Section("reading", TITLE, said)
+    reader, apart = reader_of(policies, before, scores_of(experiment))
     return Section("reading", TITLE, [*said, *other_prompts(apart), reader])
 
 
@@ -86,23 +98,7 @@ def what_changed_between(experiments: list[Recorded]) -> Section:
     for name in others:
         if found := change(policies[first], policies[name]):
             said.append(Words(f"{name}, against {first}: {found}."))
-    return Section("reading", TITLE, [*said, reader_of(policies, scores)[0]])
-
-
-def not_here(experiment: Recorded) -> list[Block]:
-    """That answers are missing, and what brings them."""
-    missing = [product for product in experiment.missing if product.endswith("held_out")]
-    if missing:
-        words = f"Answers are recorded, and are not in this clone's cache: {', '.join(missing)}."
-        brings = f"dvc pull {' '.join(missing)}" if experiment.revision == WORKSPACE else "dvc pull --all-commits"
-        return [Words(words, "note"), Command(brings, "brings them from the remote, where they were pushed")]
-    words = f"No answers are recorded at {experiment.revision}: its stages have not run, or are older than the record."
-    brings = (
-        "dvc repro"
-        if experiment.revision == WORKSPACE
-        else f"git checkout {experiment.revision} -- params.yaml && dvc repro"
-    )
-    return [Words(words, "note"), Command(brings, "gives and records the answers")]
+    return Section("reading", TITLE, [*said, reader_of(policies, dict.fromkeys(others, first), scores)[0]])
 
 
 def by_row(table: pa.Table) -> dict[int, Row]:
@@ -129,8 +125,12 @@ def change(before: dict[int, Row], after: dict[int, Row]) -> Change | None:
     return Change(*map(judged.count, ((False, True), (True, False), (True, True), (False, False))))
 
 
-def reader_of(policies: dict[str, dict[int, Row]], scores: Scores) -> tuple[Reader, dict[str, int]]:
-    """The answers side by side, by the prompts of the last policy; and how many of each other are to other prompts."""
+def reader_of(
+    policies: dict[str, dict[int, Row]], before: dict[str, str], scores: Scores
+) -> tuple[Reader, dict[str, int]]:
+    """The answers side by side, by the prompts of the last policy, each compared with those of the one `before` it; and
+    how many of each other are to other prompts.
+    """
     *_, last = policies.values()
     prompts, apart = [], dict.fromkeys(policies, 0)
     for row, one in sorted(last.items()):
@@ -141,7 +141,52 @@ def reader_of(policies: dict[str, dict[int, Row]], scores: Scores) -> tuple[Read
         prompts.append(Asked(one["prompt"], one["solution"], answers))
     for policy, rows in policies.items():
         apart[policy] = sum(row not in last or last[row]["prompt"] != one["prompt"] for row, one in rows.items())
-    return Reader(list(policies), prompts), apart
+    return fitted(Reader(list(policies), prompts, before=before)), apart
+
+
+def fitted(reader: Reader, most: float = MOST) -> Reader:
+    """As many of the answers as a browser reads well: the greedy ones and of each policy as many samples as fit, the
+    same number to each prompt; where not even the greedy ones do, those to the first prompts.
+    """
+    numbers = [numbered(asked) for asked in reader.prompts]
+    bare = [sum(map(in_json, (asked.prompt, asked.solution or ""))) for asked in reader.prompts]
+    greedy, sampled = list(bare), Counter[int]()
+    for at, (asked, number) in enumerate(zip(reader.prompts, numbers, strict=True)):
+        for one, place in zip(asked.answers, number, strict=True):
+            if place:
+                sampled[place] += in_json(one.text)
+            else:
+                greedy[at] += in_json(one.text)
+    if (whole := sum(greedy) + sampled.total()) <= most:
+        return reader
+    kept, room = 0, most - sum(greedy)
+    while (room := room - sampled[kept + 1]) >= 0:
+        kept += 1
+    many, room = 0, most
+    while many < len(greedy) and (room := room - greedy[many]) >= 0:
+        many += 1
+    prompts = [
+        replace(asked, answers=[one for one, place in zip(asked.answers, number, strict=True) if place <= kept])
+        for asked, number in zip(reader.prompts[:many], numbers, strict=False)
+    ]
+    every, here = (sum(len(asked.answers) for asked in some) for some in (reader.prompts, prompts))
+    left_out = (
+        f"{every - here:,} of {every:,} answers are left out, as the page would have {whole / 1e6:,.0f} MB with them. "
+        f"It has the greedy ones and {kept} of up to {max(sampled, default=0)} sampled by each policy, to {many:,} of "
+        f"{len(numbers):,} prompts; all are in metrics/<stage>/held_out/*.parquet."
+    )
+    return replace(reader, prompts=prompts, left_out=left_out)
+
+
+def numbered(asked: Asked) -> list[int]:
+    """Of each answer its number among those sampled by its policy, from 1; of a greedy one 0."""
+    seen = Counter[str]()
+    return [0 if one.greedy else seen.update([one.policy]) or seen[one.policy] for one in asked.answers]
+
+
+def in_json(text: str) -> int:
+    """About how many bytes a text is in JSON within HTML, with what else is told of an answer."""
+    return len(text.encode("utf-8", "replace")) + 5 * sum(map(text.count, "<>&")) + sum(map(text.count, '\n"\\')) + 40
 
 
 def other_prompts(apart: dict[str, int]) -> list[Block]:

@@ -10,19 +10,25 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import yaml
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, YAMLError
 
 from llmrl import folders, repository
 from llmrl.errors import InputError
+from llmrl.fields import meant
 from llmrl.graph import STAGES
-from llmrl.report.found import found_elsewhere
-from llmrl.report.outdated import why_outdated
+from llmrl.lineage.found import found_elsewhere
+from llmrl.lineage.outdated import why_outdated
+from llmrl.measuring.answers import made_of, policy_name
+from llmrl.report.document import Block, Command, Words
+from llmrl.session.commit import git
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,33 +52,131 @@ class Recorded:
     provenance: dict[str, dict[str, Any]]  # by stage, and base
     missing: list[str] = field(default_factory=list)  # products that neither lie here nor in the cache
     outdated: dict[str, str] = field(default_factory=dict)  # stages whose figures are of another run, and why
+    remote: bool = False  # whether DVC has one, from which what is missing may be fetched
 
     def hash(self, product: str) -> str | None:
         """The hash that the locks have for a product, models/grpo say."""
         outs = (out for entry in self.locks.values() for out in entry.get("outs", ()) if out["path"] == product)
         return next((out.get("md5") for out in outs), None)
 
+    def init(self, stage: str) -> str:
+        """The policy that a stage's model was trained from: as its answers tell, else its lock, else the settings,
+        which may have been edited since.
+        """
+        locked = self.locks.get(stage, {}).get("params", {}).get("params.yaml", {})
+        known = (locked.get(stage) or {}, self.params.get(stage) or {})
+        folders = [self.told(stage).get("init"), *(one.get("init") for one in known), "models/base"]
+        return policy_name(next(filter(None, folders)))
+
+    def is_from(self, stage: str, policy: str) -> bool:
+        """Whether a stage's model was trained from the very one whose answers are here as that policy's, as far as is
+        known: another may have been called so.
+        """
+        deps = {dep["path"]: dep.get("md5") for dep in self.locks.get(stage, {}).get("deps", ())}
+        began = self.told(stage).get("init_model") or deps.get(f"models/{policy}")
+        here = made_of(self.policies()[policy]).get("model") or self.hash(f"models/{policy}")
+        return not began or not here or began == here
+
+    def told(self, stage: str) -> dict[str, Any]:
+        """What the answers of a stage's policy were made of; empty of those that do not tell."""
+        table = self.tables.get(stage, {}).get("after")
+        return {} if table is None else made_of(table)
+
     def policies(self) -> dict[str, pa.Table]:
         """The answers of each policy that there are, in the order of training: base, sft, dpo, grpo."""
         found: dict[str, pa.Table] = {}
+        for _, policy, table in self.answers():
+            found.setdefault(policy, table)
+        return found
+
+    def namesakes(self) -> dict[str, str]:
+        """By file, the policy of each table of answers that `policies` has not: another model was called so before."""
+        first = self.policies()
+        models = {policy: made_of(table).get("model") for policy, table in first.items()}
+        return {file: policy for file, policy, table in self.answers() if made_of(table).get("model") != models[policy]}
+
+    def answers(self) -> Iterator[tuple[str, str, pa.Table]]:
+        """Each table of answers that there is, in the order of training, with its file and its policy."""
         for stage in [stage for stage in STAGES if STAGES[stage].answers]:
             for when in ("before", "after"):
                 if (table := self.tables.get(stage, {}).get(when)) is not None and len(table):
-                    found.setdefault(table["policy"][0].as_py(), table)
-        return found
+                    yield f"metrics/{stage}/held_out/{when}.parquet", table["policy"][0].as_py(), table
+
+
+def not_here(experiment: Recorded, what: str, products: list[str]) -> list[Block]:
+    """That something to show is missing, in words, as these products of stages are, and the commands that bring them:
+    metrics/sft/held_out, models/sft.
+    """
+    gone = [product for product in products if product in experiment.missing]
+    stages = [product.split("/")[1] for product in products if product not in gone]
+    older = [stage for stage in stages if experiment.locks.get(stage)]
+    unrun = [stage for stage in stages if stage not in older]
+    why: list[tuple[str, Command]] = []
+    if gone:
+        said = f"{', '.join(gone)} {'is' if len(gone) == 1 else 'are'} neither here nor in this machine's cache"
+        why.append((said, bringing(experiment, gone)))
+    if older:
+        said = f"{', '.join(older)} {'was' if len(older) == 1 else 'were'} measured before they were kept"
+        why.append((said, measured_anew(experiment, older)))
+    if unrun:
+        said = f"{', '.join(unrun)} {'has' if len(unrun) == 1 else 'have'} not run"
+        why.append((said, Command(f"dvc repro {' '.join(unrun)}", f"{in_checkout(experiment)}trains and measures")))
+    blocks: list[Block] = [Words(f"{what} are missing: {'; '.join(said for said, _ in why)}.", "note")]
+    return [*blocks, *(command for _, command in why)]
+
+
+def bringing(experiment: Recorded, products: list[str]) -> Command:
+    """What brings products of one folder (metrics, models, data) that are neither here nor in this machine's cache,
+    with all of that folder that are not: so sections that lack different ones name the same command. Models are by far
+    the largest, and answers are read without them.
+    """
+    if not experiment.remote:
+        if experiment.revision != WORKSPACE:
+            return measured_anew(experiment, [])
+        return Command("dvc repro", "makes here what is missing: DVC has no remote to fetch it from")
+    name = shlex.quote(experiment.revision)
+    if experiment.commit and not git("rev-parse", "--verify", "-q", f"{experiment.revision}^{{commit}}"):
+        return Command(f"dvc exp pull origin {name}", "fetches the experiment with what it made, where it was pushed")
+    folder = products[0].partition("/")[0]
+    gone = [product for product in experiment.missing if product.startswith(f"{folder}/")]
+    gone = [*dict.fromkeys([*gone, *products])]
+    told = f"{in_checkout(experiment)}fetches what was pushed; `dvc repro` makes what was not"
+    return Command(f"dvc pull {' '.join(gone)}", told)
+
+
+def in_checkout(experiment: Recorded) -> str:
+    """Where a command is meant, before what it does."""
+    return "" if experiment.revision == WORKSPACE else f"in a checkout of {experiment.revision} "
+
+
+def measured_anew(experiment: Recorded, stages: list[str]) -> Command:
+    """What measures stages with this code; the code of an older revision keeps no answers."""
+    if experiment.revision == WORKSPACE:
+        return Command(f"dvc repro {' '.join(stages)}", "measures anew")
+    # An experiment's name is none to git.
+    settings = f"git checkout {(experiment.commit or '')[:7] or shlex.quote(experiment.revision)} -- params.yaml"
+    return Command(f"{settings} && dvc repro", "makes and measures anew, with the code that is here")
 
 
 def experiment_at(revision: str = WORKSPACE) -> Recorded:
     """What is recorded at a revision. Raises InputError where DVC cannot read it, or nothing is recorded there."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
+    from scmrepo.exceptions import SCMError
 
-    with Repo() as repo:
-        try:
-            with repo.switch(revision):
-                return read(repo, revision)
-        except DvcException as error:
-            raise InputError(f"{revision}: {error}") from None
+    try:
+        with Repo() as repo, repo.switch(revision):
+            return read(repo, revision)
+    except (DvcException, SCMError) as error:
+        raise InputError(f"{revision}: {str(error).rstrip('.')}.{meant(revision, revisions())}") from None
+
+
+def revisions() -> list[str]:
+    """The names that a revision can have here: of the workspace, the last commit, branches, tags and experiments."""
+    listed = git("for-each-ref", "--format=%(refname)", "refs/heads", "refs/tags", "refs/remotes", "refs/exps/??/*/*")
+    # refs/heads/<branch>, refs/exps/<two>/<the other 38 digits of the commit it began from>/<experiment>
+    parts = [name.split("/", 4 if name.startswith("refs/exps/") else 2) for name in (listed or "").splitlines()]
+    return [WORKSPACE, "HEAD", *(one[-1] for one in parts)]
 
 
 def read(repo: Repo, revision: str) -> Recorded:
@@ -113,7 +217,8 @@ def read(repo: Repo, revision: str) -> Recorded:
         }
     tables: dict[str, dict[str, pa.Table]] = {}
     provenance: dict[str, dict[str, Any]] = {}
-    missing = []
+    missing = [f"data/{name}" for name in data if hash_of(locks, f"data/{name}")]
+    missing = [product for product in missing if not kept(repo, locks, product, here)]
     for stage in ("base", *STAGES):
         made, answers = f"models/{stage}", f"metrics/{stage}/held_out"
         files = kept(repo, locks, made, here)
@@ -127,9 +232,23 @@ def read(repo: Repo, revision: str) -> Recorded:
             if files is None and hash_of(locks, answers):
                 missing.append(answers)
     commit = None if here else resolve_rev(repo.scm, revision)
-    params = YAML(typ="safe").load(text("params.yaml") or "{}") or {}
+    try:
+        params = YAML(typ="safe").load(text("params.yaml") or "{}") or {}
+    except YAMLError:
+        raise InputError(f"params.yaml at {revision} is no YAML: `make params` says where.") from None
     return Recorded(
-        revision, commit, params, figures, data, curves, locks, tables, provenance, missing, why_outdated(repo.index)
+        revision,
+        commit,
+        params,
+        figures,
+        data,
+        curves,
+        locks,
+        tables,
+        provenance,
+        missing,
+        outdated=why_outdated(repo.index),
+        remote=bool(repo.config["core"].get("remote")),
     )
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from llmrl.measuring.answers import made_of
 from llmrl.report.document import Block, Command, Words
 from llmrl.report.recorded import WORKSPACE, Recorded
 
@@ -57,15 +58,16 @@ def sampled(experiment: Recorded) -> tuple[Samples, list[str]]:
     """Every sampled answer of every policy, in the order of training; and which scores had to be left out, a sentence
     each.
     """
-    scores = experiment.tables.get("grpo", {}).get("scores")
-    scored_of = {dep["path"]: dep.get("md5") for dep in experiment.locks.get("grpo", {}).get("deps", ())}
+    scores, beside = (experiment.tables.get("grpo", {}).get(name) for name in ("scores", "after"))
+    models = {} if scores is None else made_of(scores).get("models", {})
     found, notes = [], []
     for policy, table in experiment.policies().items():
         own = None if scores is None else scores.filter(pc.equal(scores["policy"], policy))
-        stage = next(name for name, of in experiment.tables.items() if any(table is one for one in of.values()))
-        answers = f"metrics/{stage}/held_out"
-        if own is not None and scored_of.get(answers, experiment.hash(answers)) != experiment.hash(answers):
-            notes.append(f"Scores of {policy} are of answers that {stage} gave before it ran again: `dvc repro`.")
+        if own is not None and models.get(policy) != made_of(table).get("model"):
+            notes.append(f"Scores of {policy} are of another model that was called so: `dvc repro`.")
+            own = None
+        elif own is not None and beside is not None and answered_otherwise(table, beside):
+            notes.append(f"Scores of {policy} are of its answers before it was asked again: `dvc repro`.")
             own = None
         one = flattened(policy, table, own)
         found.append(one)
@@ -74,6 +76,13 @@ def sampled(experiment: Recorded) -> tuple[Samples, list[str]]:
     if not found:
         return Samples(*(np.array([]) for _ in fields(Samples))), notes
     return Samples(*(np.concatenate([getattr(one, field.name) for one in found]) for field in fields(Samples))), notes
+
+
+def answered_otherwise(table: pa.Table, beside: pa.Table) -> bool:
+    """Whether two policies' answers are by other settings, or a row is not the same prompt in both."""
+    one, other = (dict(zip(of["row"].to_pylist(), of["prompt"].to_pylist(), strict=True)) for of in (table, beside))
+    by, others = (made_of(of).get("answers") for of in (table, beside))
+    return by != others or any(one[row] != other[row] for row in one.keys() & other.keys())
 
 
 def flattened(policy: str, table: pa.Table, scores: pa.Table | None) -> Samples:

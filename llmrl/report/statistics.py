@@ -16,7 +16,7 @@ import mpmath
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from llmrl.measuring.intervals import wilson
+from llmrl.measuring.intervals import of_clusters
 
 LEVEL = 0.95
 POWER = 0.8  # of telling a difference that is as large as the one seen
@@ -44,45 +44,41 @@ class Gain(NamedTuple):
 
 
 def of_shares(values: ArrayLike, answers: int = 1) -> Interval:
-    """The mean of (prompts,) shares, each of so many answers, with Wilson's interval over prompts, as those of
-    metrics/ are; NaN of none.
+    """The mean of (prompts,) shares, each of so many answers, with its interval over prompts, which is that of
+    metrics/; NaN of none.
     """
     share = np.asarray(values, float)
-    if not (n := len(share)):
+    if not len(share):
         return math.nan, math.nan, math.nan
-    mean = float(share.mean())
-    variance = float(share.var(ddof=1)) / n if n > 1 else math.inf
-    most = n * answers if variance or not 0 < mean < 1 else math.inf
-    return mean, *wilson(mean, min(most, max(n, independent(mean, variance, n))))
+    return of_clusters(np.repeat(share[:, None], answers, axis=1).tolist())
 
 
-def of_numbers(values: ArrayLike) -> Interval:
-    """The mean of (prompts,) numbers with Student's interval over prompts: endless of one, NaN of none."""
+def of_numbers(values: ArrayLike, level: float = LEVEL) -> Interval:
+    """The mean of (prompts,) numbers, or of (seeds,) means, with Student's interval over these: endless of one, NaN of
+    none. A bootstrap of so few as seeds are cannot vary as much as the next might, and covers too seldom.
+    """
     found = np.asarray(values, float)
     if len(found) < 2:
         return (float(found[0]), -math.inf, math.inf) if len(found) else (math.nan, math.nan, math.nan)
     mean = float(found.mean())
-    slack = student(LEVEL, len(found) - 1) * float(found.std(ddof=1)) / math.sqrt(len(found))
+    slack = student(level, len(found) - 1) * float(found.std(ddof=1)) / math.sqrt(len(found))
     return mean, mean - slack, mean + slack
 
 
 def paired(before: ArrayLike, after: ArrayLike, level: float = LEVEL, shares: bool = True) -> Gain:
-    """What the mean has gained over the same prompts, with its interval over prompts: a paired bootstrap by percentiles
-    (Efron & Tibshirani 1993, chapter 13; of systems that answer the same, Koehn 2004). Both (prompts,).
+    """What the mean has gained over the same prompts, with its interval over prompts. Both (prompts,); NaN of none.
 
-    Where these are `shares`, all of 0 to 1, half a prompt that gained all, half a one that lost all and one that did
-    neither are added, as Agresti & Min do for pairs (2005): a bootstrap of 40 prompts of which none changed would else
-    be sure that none ever does. Over no prompt all is NaN; over one that is no share the interval has no ends.
+    Of `shares`, all of 0 to 1, it is a paired bootstrap by percentiles (Efron & Tibshirani 1993, chapter 13; of systems
+    that answer the same, Koehn 2004). Half a prompt that gained all, half a one that lost all and one that did neither
+    are added, as Agresti & Min do for pairs (2005): a bootstrap of 40 prompts of which none changed would else be sure
+    that none ever does. Other numbers have no such bounds to be added, and a bootstrap of a few of them covers too
+    seldom: theirs is Student's.
     """
-    old, new = np.asarray(before, float), np.asarray(after, float)
-    difference = new - old
-    if not (n := len(difference)):
-        return Gain(math.nan, math.nan, math.nan, 0)
-    shares = shares and min(old.min(), new.min()) >= 0 and max(old.max(), new.max()) <= 1
-    if n == 1 and not shares:
-        return Gain(float(difference[0]), -math.inf, math.inf, 1)
-    # Each value twice: so the pseudo-prompts are whole.
-    pool = np.append(np.repeat(difference, 2), (-1, 0, 0, 1)) if shares else difference
+    difference = np.asarray(after, float) - np.asarray(before, float)
+    if not shares or not len(difference):
+        return Gain(*of_numbers(difference, level), len(difference))
+    n = len(difference)
+    pool = np.append(np.repeat(difference, 2), (-1, 0, 0, 1))  # each value twice: so the pseudo-prompts are whole
     low, high = np.quantile(resampled(pool, n), ((1 - level) / 2, (1 + level) / 2))
     return Gain(float(difference.mean()), float(low), float(high), n)
 
@@ -121,42 +117,6 @@ def rounded(number: int) -> int:
     return -(-number // zeros) * zeros
 
 
-def auc(scores: ArrayLike, right: ArrayLike, cluster: ArrayLike) -> Interval:
-    """How likely a right answer's score is above a wrong one's (ties count half), with its interval over clusters: the
-    prompts, whose answers are not independent. All (answers,); NaN where there are no right or no wrong ones.
-
-    The variance is Obuchowski's (1997, https://doi.org/10.2307/2533958), which is DeLong's for clusters; the interval
-    is Wilson's of a share of so many as would vary as much: it stays in 0 to 1 and has a width at its ends.
-    """
-    score, is_right = np.asarray(scores, float), np.asarray(right, bool)
-    _, of = np.unique(np.asarray(cluster), return_inverse=True)
-    above, below = np.sort(score[is_right]), np.sort(score[~is_right])
-    if not len(above) or not len(below):
-        return math.nan, math.nan, math.nan
-    # Of each right answer the share of wrong ones below it, of each wrong one that of right ones above it.
-    wins = placed(score[is_right], below)
-    losses = 1 - placed(score[~is_right], above)
-    area, clusters = float(wins.mean()), int(of.max()) + 1
-    rights = np.bincount(of[is_right], wins - area, clusters)
-    wrongs = np.bincount(of[~is_right], losses - area, clusters)
-    least = min(len(np.unique(of[is_right])), len(np.unique(of[~is_right])))
-    parts = rights / len(above) + wrongs / len(below)
-    variance = float(parts @ parts) * clusters / (clusters - 1) if clusters > 1 else math.inf
-    return area, *wilson(area, independent(area, variance, least))
-
-
-def placed(values: Floats, among: Floats) -> Floats:
-    """Of each value the share of others, sorted, that it is above; equal ones count half."""
-    return (np.searchsorted(among, values) + np.searchsorted(among, values, "right")) / (2 * len(among))
-
-
-def independent(share: float, variance: float, least: int) -> float:
-    """How many independent answers would give a share of this variance; `least` where nothing varies."""
-    if not 0 < share < 1 or variance <= 0:
-        return float(least)
-    return share * (1 - share) / variance
-
-
 def slope(x: ArrayLike, y: ArrayLike, cluster: ArrayLike | None = None) -> Interval:
     """By how much y grows with each 1 of x, by least squares, with its interval over clusters, each a row by itself
     where none are given: the jackknife over clusters, whatever the spread of y does (CV3 of MacKinnon, Nielsen & Webb
@@ -184,19 +144,6 @@ def slope(x: ArrayLike, y: ArrayLike, cluster: ArrayLike | None = None) -> Inter
 
 
 # --- over seeds ------------------------------------------------------------------------------------------------------
-
-
-def of_seeds(means: ArrayLike, level: float = LEVEL) -> Interval:
-    """The mean of (seeds,) means with Student's interval over seeds: without ends of one seed.
-
-    A bootstrap of two or three seeds cannot vary as much as the next three might, and covers too seldom.
-    """
-    found = np.asarray(means, float)
-    mean = float(found.mean())
-    if len(found) < 2:
-        return mean, -math.inf, math.inf
-    slack = student(level, len(found) - 1) * float(found.std(ddof=1)) / math.sqrt(len(found))
-    return mean, mean - slack, mean + slack
 
 
 def together(*intervals: Interval) -> Interval:

@@ -57,7 +57,8 @@ def made_by(settings: Settings, eval_rows: Dataset) -> dict[str, Any]:
         if digest != made and not (path == rows and repository.is_part_of(made, rows)):
             raise InputError(
                 f"{path} is not what dvc.lock recorded when it was made: somebody has changed it. "
-                f"`dvc checkout --force {path}` brings it back; where DVC has it no more, `dvc repro` makes it anew."
+                f"`rm -r {path} && dvc checkout {path}` brings it back; where DVC has it no more, `dvc repro` makes it "
+                "anew."
             )
     held_out = hashlib.sha256(json.dumps(eval_rows.to_list()).encode()).hexdigest()
     found = {

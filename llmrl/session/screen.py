@@ -44,7 +44,9 @@ datasets.disable_progress_bars()  # but where they are shown in ours
 
 
 def peaks() -> dict[str, float]:
-    """The most memory that was taken so far, in GiB: of a GPU allocated, and reserved, by torch; else resident."""
+    """The most memory that was taken since a phase began (meters.py has it counted anew), in GiB: of a GPU allocated,
+    and reserved, by torch; else resident.
+    """
     if torch.cuda.is_available():
         taken = {"allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved()}
     else:
@@ -219,6 +221,18 @@ def work(run: Run, trainer: Trainer, counts: dict[str, int], resumed: Path | Non
     return named(facts | ({"resumed": f"from {resumed.name.replace('-', ' ')}"} if resumed else {}))
 
 
+def cell(figures: dict[str, Any], name: str) -> str:
+    """A figure, with its interval where it has one; empty where it was not measured.
+
+    >>> cell({"greedy": 0.25, "greedy_low": 0.1, "greedy_high": 0.5}, "greedy")
+    '0.25 (0.1 to 0.5)'
+    """
+    if name not in figures:
+        return ""
+    low, high = (figures.get(f"{name}_{end}") for end in ("low", "high"))
+    return f"{figures[name]:.4g}" + ("" if low is None else f" ({low:.3g} to {high:.3g})")
+
+
 def outcome(run: Run, before: dict[str, Any], during: dict[str, Any], after: dict[str, Any]) -> Table:
     """The held-out figures before and after training, and below them those of the training itself."""
     stage, init = run.settings.stage, run.settings.own.init
@@ -226,7 +240,8 @@ def outcome(run: Run, before: dict[str, Any], during: dict[str, Any], after: dic
     table.title_justify, table.title_style, table.caption_justify = "left", "bold", "left"
     first, last = flatten_dict(before), flatten_dict(after)
     for name in last:
-        table.add_row(name, *(f"{figures[name]:.4g}" if name in figures else "" for figures in (first, last)))
+        if not name.endswith(("_low", "_high")):
+            table.add_row(name, *(cell(figures, name) for figures in (first, last)))
     captions = [f"while it trained: {name} {value:.4g}" for name, value in during.items()]
     if last.keys() - first.keys():
         captions.append(f"empty: measured when {init} was made, and not again")

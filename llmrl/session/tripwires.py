@@ -2,13 +2,16 @@
 not what it should be, each with the threshold beyond which it is said.
 
 A tripwire refuses nothing. None of them is a proof: each names where to look. Wherever noise could do it, the 95 %
-interval over prompts must leave it out as well, and fewer prompts than `LEAST` say nothing.
+interval over prompts must leave it out as well. What is not recorded, or of fewer prompts than `LEAST`, says nothing,
+and that is told from what was looked at and found to be in order.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -24,8 +27,10 @@ if TYPE_CHECKING:
 
 LEAST = 20  # prompts, pairs: of fewer the normal interval of a mean is too narrow
 POINTS = 6  # of a curve: of fewer there is no trend to tell
-# Standard errors by which the last third of a curve must differ from its first. Two curves of six points of noise do so
-# in opposite directions in one of 2,000 trainings (simulated).
+# Standard errors by which the last third of a curve must differ from its first. Simulated, of 6 to 40 points of 32 to
+# 320 completions, .002 to .99 of them right: where the score rises and this share does not change, less than 0.1 % of
+# the trainings trip; where completions to a prompt go together, as they mostly do, 0.8 % with six points and 0.3 % with
+# 20. Where it is not known how many completions a point has, up to 3 % and 0.5 %.
 CHANGE = 3.0
 LONGER = 1.5  # times the tokens; what a reward model pays for without the answers being better: Singhal et al. 2023
 CUT_OFF = 0.1  # of the answers more: as many judged without their end, which is where the final answer stands
@@ -46,29 +51,51 @@ DISPLACED = 1.5
 TOKEN_ACCURACY = 0.01  # less of the held-out tokens predicted: a deterministic measure, so more than arithmetic's noise
 
 Floats = NDArray[np.float64]
+Asked = tuple[int, str]  # a held-out prompt: its row and its text, as either may be another's elsewhere
+RATED = ["row", "prompt", "sampled_right"]
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 Tables = Mapping[str, "pa.Table"]
 
 
 @dataclass(frozen=True)
 class Tripwire:
-    """Something that looks wrong: its name, what was seen, beyond which threshold, and what that suggests."""
+    """Something that looks wrong: its name, what was seen, where to look, and beyond which threshold it is said."""
 
     name: str
     seen: str
+    look: str
     threshold: str
-    suggests: str
 
     @property
     def line(self) -> str:
-        """All of it in a line."""
-        return f"{self.name}: {self.seen} (said of {self.threshold}). {self.suggests}"
+        """What was seen and where to look, in 180 characters."""
+        return f"{self.name}: {self.seen}; {self.look}"
+
+    def said(self, stage: str) -> list[str]:
+        """The same of a stage, in lines for a terminal."""
+        return textwrap.wrap(f"{stage}: looks wrong: {self.line}", 100, subsequent_indent="  ", break_on_hyphens=False)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What one look at a stage gave: what it looks for, what it found, and why there was too little to go by."""
+
+    at: str
+    found: list[Tripwire]
+    lacks: str = ""
+
+
+class TooLittleError(Exception):
+    """There is too little to go by: why."""
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What a stage recorded: closing figures, curves and tables, by their names in metrics/<stage>/; among the tables
-    also those of other policies' answers, by the name of the policy; and the policy it started from.
+    also those of other policies' answers, by the name of the policy; the policy it started from; and the sequences of
+    an optimizer step, 0 where not known.
+
+    All its methods but `known` raise TooLittleError of what is not there.
     """
 
     stage: str
@@ -76,24 +103,88 @@ class Evidence:
     curves: Curves
     tables: Tables
     init: str = ""
+    batch: int = 0
 
-    def answers(self, policy: str) -> pa.Table | None:
-        """A policy's answers to the held-out prompts, where they are known."""
+    def known(self, policy: str) -> pa.Table | None:
+        """A policy's answers to the held-out prompts, where they are recorded."""
         if policy == self.stage:
             return self.tables.get("after")
         return self.tables.get(policy) or (self.tables.get("before") if policy == self.init else None)
 
+    def means(self, policy: str, name: str) -> dict[Asked, float]:
+        """The mean of a policy's samples to each prompt; of those prompts that have a value of each sample."""
+        if (table := self.known(policy)) is None:
+            raise TooLittleError(f"answers of {policy or 'the policy before'} are not recorded")
+        rows = zip(*(table[of].to_pylist() for of in ("row", "prompt", name)), strict=True)
+        return {(row, prompt): statistics.fmean(many) for row, prompt, many in rows if many and None not in many}
 
-def tripped(stage: str, figures: Mapping[str, Any], curves: Curves, tables: Tables, init: str = "") -> list[Tripwire]:
+    def both(self, name: str, least: int = LEAST) -> tuple[Floats, Floats]:
+        """The means before and after, (prompts,), of the prompts that have both."""
+        before, after = self.means(self.init, name), self.means(self.stage, name)
+        prompts = sorted(before.keys() & after.keys())
+        enough(len(prompts), f"prompts that both {self.init or 'the policy before'} and {self.stage} answered", least)
+        return np.array([before[one] for one in prompts]), np.array([after[one] for one in prompts])
+
+    def rated(self) -> dict[str, dict[Asked, tuple[list[float], list[float]]]]:
+        """Of each policy, in the order of training, the scores of its samples to each prompt and whether they are
+        right; of those prompts that have both of each sample.
+        """
+        rows = self.table("scores", "the reward model's scores").to_pylist()
+        scores = {(row["policy"], row["row"]): row["sampled"] or [] for row in rows}
+        found: dict[str, dict[Asked, tuple[list[float], list[float]]]] = {}
+        for policy in dict.fromkeys(row["policy"] for row in rows):
+            for row in [] if (table := self.known(policy)) is None else table.select(RATED).to_pylist():
+                both = scores.get((policy, row["row"]), []), row["sampled_right"] or []
+                if len(both[0]) == len(both[1]) > 0 and None not in both[1] and all(map(math.isfinite, both[0])):
+                    found.setdefault(policy, {})[row["row"], row["prompt"]] = both
+        return found
+
+    def table(self, name: str, what: str) -> pa.Table:
+        if (table := self.tables.get(name)) is None:
+            raise TooLittleError(f"{what} are not recorded")
+        return table
+
+    def figure(self, *names: str) -> list[float]:
+        if lost := [name for name in names if self.figures.get(name) is None]:
+            raise TooLittleError(f"{', '.join(lost)} {'are' if len(lost) > 1 else 'is'} not recorded")
+        return [self.figures[name] for name in names]
+
+    def curve(self, name: str) -> Sequence[tuple[int, float]]:
+        points = self.curves.get(name, ())
+        enough(len(points), f"points of {name}", POINTS)
+        return points
+
+
+def enough(n: int, what: str, least: int = LEAST) -> None:
+    """Raise TooLittleError of less."""
+    if n < least:
+        raise TooLittleError(f"there are fewer than {least} {what}: {n}")
+
+
+def tripped(
+    stage: str, figures: Mapping[str, Any], curves: Curves, tables: Tables, init: str = "", batch: int = 0
+) -> list[Tripwire]:
     """What looks wrong of a stage.
 
     `figures` are those of the stage in its metrics.json, `curves` the points of each of its curves, by step, and
     `tables` those of its held_out folder: after, before, pairs, scores. The answers of other policies may stand beside
     them under their names (base, sft, dpo), which GRPO's scores are set against, and those of `init`, the policy that
-    the stage started from, which is what its own are compared with.
+    the stage started from, which is what its own are compared with. `batch` is how many sequences a step takes.
     """
-    evidence = Evidence(stage, figures, curves, tables, init)
-    return [found for look in LOOKS[STAGES[stage].trainer] for found in look(evidence)]
+    evidence = Evidence(stage, figures, curves, tables, init, batch)
+    return [wire for looked in looks(evidence) for wire in looked.found]
+
+
+def looks(evidence: Evidence) -> list[Looked]:
+    """What each look at a stage gave."""
+    given = []
+    for look in LOOKS[STAGES[evidence.stage].trainer]:
+        at = " ".join((look.__doc__ or look.__name__).split())
+        try:
+            given.append(Looked(at, [*look(evidence)]))
+        except TooLittleError as lacks:
+            given.append(Looked(at, [], str(lacks)))
+    return given
 
 
 def by_figure(points: Iterable[tuple[int, Mapping[str, float]]]) -> Curves:
@@ -110,52 +201,40 @@ def by_figure(points: Iterable[tuple[int, Mapping[str, float]]]) -> Curves:
 
 def longer(evidence: Evidence) -> Iterator[Tripwire]:
     """Answers that grow, or are cut off, and are not right more often: length is the cheapest thing to be paid for."""
-    before, after = both(evidence)
-    if not before or not after or gained(before, after, "sampled_right"):
+    (old, new), (ended, ends) = (evidence.both(f"sampled_{name}") for name in ("tokens", "ended"))
+    before, after = evidence.both("sampled_right", 0)
+    if not (judged := len(after) >= LEAST) and evidence.stage == "sft":
+        raise TooLittleError("sft teaches a length, and too few answers are judged")
+    if judged and clear(after - before):
         return
-    if "sampled_right" not in after and evidence.stage == "sft":
-        return  # it teaches a length, and nothing judges the answers
-    judged = (
-        "right answers did not become more" if "sampled_right" in after else "nothing judges whether they are right"
-    )
-    tokens, cut_off = ([one[name] for one in (before, after)] for name in ("sampled_tokens", "sampled_ended"))
-    first, last = (float(one.mean()) for one in tokens)
-    if last > LONGER * first and clear(tokens[1] - LONGER * tokens[0]):
+    right = "right ones not clearly more" if judged else f"{len(after) or 'none'} judged"
+    if clear(new - LONGER * old):
         yield Tripwire(
             "longer, and no better",
-            f"sampled answers have {last:.1f} tokens where they had {first:.1f}, and {judged} (n = {len(tokens[1])})",
+            f"answers have {new.mean():.1f} tokens, where they had {old.mean():.1f}, {right} (n = {len(new)})",
+            "read the longest, and what each reward gives them",
             f"more than {LONGER:g} times the tokens without more right answers",
-            "A reward may pay for length: read the longest answers, and what each reward gives them.",
         )
-    first, last = (1 - float(one.mean()) for one in cut_off)
-    if last - first > CUT_OFF and clear(cut_off[0] - cut_off[1]):
+    if ended.mean() - ends.mean() > CUT_OFF and clear(ended - ends):
         yield Tripwire(
             "cut off",
-            f"{last:.0%} of the sampled answers do not end where {first:.0%} did not, and {judged} "
-            f"(n = {len(cut_off[1])})",
+            f"{1 - ends.mean():.0%} of answers do not end, where {1 - ended.mean():.0%} did not, {right} "
+            f"(n = {len(ends)})",
+            "a reward may pay for length, or text to train on not end",
             f"{CUT_OFF:.0%} more of them without more right answers",
-            "A reward may pay for length, or the training text may not end: read those that are cut off.",
         )
 
 
 def repetitive(evidence: Evidence) -> Iterator[Tripwire]:
     """A policy that repeats itself, and more than the one it started from."""
-    before, after = both(evidence)
-    if not after or len(now := after["sampled_repetition"]) < LEAST:
-        return
-    last, first = float(now.mean()), None
-    grown = now - REPETITION
-    if before:
-        first = float(before["sampled_repetition"].mean())
-        grown = now - before["sampled_repetition"]
-    if last > REPETITION and (first is None or last - first > REPETITION_MORE) and clear(grown):
+    before, now = evidence.both("sampled_repetition")
+    if now.mean() > REPETITION and now.mean() - before.mean() > REPETITION_MORE and clear(now - before):
         yield Tripwire(
             "repeats itself",
-            f"{last:.0%} of the 4-grams of tokens of a sampled answer stood in it before"
-            + ("" if first is None else f", where {first:.0%} did")
-            + f" (n = {len(now)})",
+            f"{now.mean():.0%} of an answer's 4-grams stood in it before, where {before.mean():.0%} did "
+            f"(n = {len(now)})",
+            "read the answers; a reward may pay by the token, or text to train on repeat itself",
             f"more than {REPETITION:.0%}, and {REPETITION_MORE:.0%} more than before",
-            "The training text may repeat itself, or a reward may be paid by the token: read the answers.",
         )
 
 
@@ -164,36 +243,34 @@ def repetitive(evidence: Evidence) -> Iterator[Tripwire]:
 
 def unlearnt(evidence: Evidence) -> Iterator[Tripwire]:
     """SFT after which held-out answers are predicted worse."""
-    first, last = (evidence.figures.get(name) for name in ("token_accuracy_before", "token_accuracy"))
-    if first is not None and last is not None and first - last > TOKEN_ACCURACY:
+    first, last = evidence.figure("token_accuracy_before", "token_accuracy")
+    if first - last > TOKEN_ACCURACY:
         yield Tripwire(
             "token accuracy fell",
             f"{last:.3f} of the held-out tokens are predicted, where {first:.3f} were",
+            "train.lr or sft.lr_scale may be too high, or the training rows of another kind",
             f"a loss of more than {TOKEN_ACCURACY:g}",
-            "The learning rate may be too high (train.lr, sft.lr_scale), or the training rows of another kind than the "
-            "held-out ones.",
         )
 
 
 def ranking(evidence: Evidence) -> Iterator[Tripwire]:
     """Held-out pairs that are not ranked better than by chance, or worse."""
-    accuracy, low, high, n = (evidence.figures.get(name) for name in ("accuracy", "accuracy_low", "accuracy_high", "n"))
-    if low is None or high is None or not n or n < LEAST or low > CHANCE:
-        return
-    seen = f"{accuracy:.2f} of the held-out pairs are ranked right, 95 % interval {low:.2f} to {high:.2f} (n = {n})"
+    accuracy, low, high, n = evidence.figure("accuracy", "accuracy_low", "accuracy_high", "n")
+    enough(int(n), "held-out pairs")
+    seen = f"{accuracy:.2f} right, 95 % interval {low:.2f} to {high:.2f} (n = {n})"
     if high < CHANCE:
         yield Tripwire(
             "ranks pairs the wrong way round",
             seen,
+            "chosen and rejected may be swapped, in the pairs to train on or the held-out ones",
             f"an interval below {CHANCE:g}",
-            "The chosen and the rejected answers of the training pairs, or of the held-out ones, may be swapped.",
         )
-    else:
+    elif low <= CHANCE:
         yield Tripwire(
             "ranks pairs as chance does",
             seen,
+            f"there may be nothing to learn in them, or too few steps or too low a rate ({evidence.stage}.lr_scale)",
             f"an interval with {CHANCE:g} in it",
-            f"There is nothing to learn in the pairs, or too few steps or too low a rate ({evidence.stage}.lr_scale).",
         )
 
 
@@ -202,36 +279,34 @@ def prefers_length(evidence: Evidence) -> Iterator[Tripwire]:
 
     Singhal et al. 2023, https://arxiv.org/abs/2310.03716: much of what RLHF gains by such a model is length.
     """
-    if (pairs := evidence.tables.get("pairs")) is None:
-        return
+    pairs = evidence.table("pairs", "scores of the held-out pairs")
     score, tokens = (
-        column(pairs, f"chosen_{name}") - column(pairs, f"rejected_{name}") for name in ("score", "tokens")
+        np.subtract(*(pairs[f"{side}_{name}"].to_numpy().astype(float) for side in ("chosen", "rejected")))
+        for name in ("score", "tokens")
     )
     unlike = tokens != 0
+    enough(int(unlike.sum()), "held-out pairs of two lengths")
     wins, preferred = score[unlike] * tokens[unlike] > 0, tokens[unlike] > 0
     more = wins.astype(float) - preferred
-    if len(more) >= LEAST and more.mean() > LONGER_WINS and clear(more):
-        slope = float((score * tokens).sum() / (tokens**2).sum())
+    if more.mean() > LONGER_WINS and clear(more):
         yield Tripwire(
             "prefers length",
-            f"the longer of two answers wins in {wins.mean():.0%} of the held-out pairs and is the preferred one in "
-            f"{preferred.mean():.0%} (n = {len(more)}); a token more is worth {slope:+.3f} of score",
+            f"the longer answer wins in {wins.mean():.0%} of the held-out pairs and is preferred in "
+            f"{preferred.mean():.0%} (n = {len(more)})",
+            "balance the lengths of the pairs, and weigh it low in grpo.rewards",
             f"{LONGER_WINS:.0%} more",
-            "What is trained by this score will grow longer: balance the lengths of the pairs, and weigh it low in "
-            "grpo.rewards.",
         )
 
 
 def displaced(evidence: Evidence) -> Iterator[Tripwire]:
     """DPO that makes the chosen answers unlikely, too."""
-    first, last = (evidence.figures.get(name) for name in ("chosen_logp_before", "chosen_logp"))
-    if first is not None and last is not None and last < DISPLACED * first:
+    first, last = evidence.figure("chosen_logp_before", "chosen_logp")
+    if last < DISPLACED * first:
         yield Tripwire(
             "chosen answers became unlikely",
-            f"their log-probability is {last:.1f}, where it was {first:.1f}",
+            f"log-probability {last:.1f}, where it was {first:.1f}",
+            "dpo.loss_type: [sigmoid, sft] holds them likely; or a larger dpo.beta, a smaller dpo.lr_scale",
             f"more than {DISPLACED:g} times as far below 0",
-            "What has become likely is in no pair: read the answers. A term that holds the chosen likely helps "
-            "(dpo.loss_type: [sigmoid, sft]), a larger dpo.beta or a smaller dpo.lr_scale.",
         )
 
 
@@ -242,74 +317,66 @@ def gamed_over_policies(evidence: Evidence) -> Iterator[Tripwire]:
     """From a policy to the next the reward model's score rises, and right answers fall: the over-optimisation of Gao et
     al. 2022, https://arxiv.org/abs/2210.10760.
     """
-    scores = evidence.tables.get("scores")
-    if scores is None:
-        return
-    policies = dict.fromkeys(scores["policy"].to_pylist())  # in the order of training
-    known = {one: table for one in policies if (table := evidence.answers(one)) is not None}
-    pairs = [*pairwise(known)]
-    if {evidence.init, evidence.stage} <= known.keys() and (evidence.init, evidence.stage) not in pairs:
-        pairs.append((evidence.init, evidence.stage))
-    for first, last in pairs:
-        given = [sample_means(filtered(scores, one), ("sampled",)) for one in (first, last)]
-        answers = [sample_means(known[one], ("sampled_right",)) for one in (first, last)]
-        paid, right = paired_changes(given, "sampled"), paired_changes(answers, "sampled_right")
-        if clear(paid) and clear(-right):
+    rated = evidence.rated()
+    pairs = dict.fromkeys([*pairwise(rated), (evidence.init, evidence.stage)])
+    common = {pair: rated.get(pair[0], {}).keys() & rated.get(pair[1], {}).keys() for pair in pairs}
+    enough(max(map(len, common.values())), "prompts with judged and scored answers of two policies")
+    for (first, last), prompts in common.items():
+        paid, right = (
+            np.array([np.mean(rated[last][one][at]) - np.mean(rated[first][one][at]) for one in sorted(prompts)])
+            for at in (0, 1)
+        )
+        if len(prompts) >= LEAST and clear(paid) and clear(-right):
             yield Tripwire(
-                "reward up, right answers down",
-                f"from {first} to {last} the reward model's score of sampled answers rises by {paid.mean():.2f}, and "
-                f"{-right.mean():.1%} fewer of them are right (n = {len(right)})",
+                GAMED,
+                f"from {first} to {last}: reward model's score {paid.mean():+.2f}, right answers "
+                f"−{-right.mean():.1%} (n = {len(right)})",
+                "weigh it lower in grpo.rewards, raise grpo.beta, or take fewer steps",
                 "a rise and a fall that are both more than noise over prompts",
-                "The reward model is being gamed: weigh it lower (grpo.rewards), train fewer steps, or hold the policy "
-                "near (grpo.beta).",
             )
 
 
 def gamed_over_steps(evidence: Evidence) -> Iterator[Tripwire]:
     """While GRPO trains, what it is paid rises, and fewer of its completions are right."""
-    right = trend(evidence.curves.get(f"train_{JUDGED}", ()))
-    if right is None or right[0] > -CHANGE:
-        return
-    for name, what in (("train_reward", "the weighted sum of rewards"), ("train_reward_model", "the reward model's")):
-        paid = trend(evidence.curves.get(name, ()))
-        if paid and paid[0] > CHANGE:
+    points = evidence.curve(f"train_{JUDGED}")
+    fall, change = trend(points, evidence.batch * points[-1][0] / len(points))
+    rewards = {"train_reward": "the sum of rewards", "train_reward_model": "the reward model's score"}
+    for name in [name for name in rewards if name in evidence.curves] or rewards:
+        rise, paid = trend(evidence.curve(name))
+        if rise > CHANGE and fall < -CHANGE:
             yield Tripwire(
                 "reward up, right completions down",
-                f"from the first third of its steps to the last {what} rises by {paid[1]:.2f}, and "
-                f"{-right[1]:.1%} fewer completions are right (n = {len(evidence.curves[name])} points)",
+                f"from first third to last {rewards[name]} {paid:+.2f}, right completions −{-change:.1%} "
+                f"({len(points)} points)",
+                "weigh lower what else pays in grpo.rewards",
                 f"changes of more than {CHANGE:g} standard errors",
-                "The policy is paid for something else than right answers: weigh that reward lower (grpo.rewards).",
             )
             return
 
 
 def collapsed(evidence: Evidence) -> Iterator[Tripwire]:
     """Entropy that is all but gone: the policy has stopped to explore."""
-    points = [value for _, value in evidence.curves.get("train_entropy", ())]
-    if len(points) < POINTS:
-        return
+    points = [value for _, value in evidence.curve("train_entropy")]
     ends = max(1, len(points) // 5)
     first, last = statistics.mean(points[:ends]), statistics.mean(points[-ends:])
     if last < ENTROPY * first:
         yield Tripwire(
             "entropy collapsed",
-            f"the entropy of a token is {last:.4f}, where it was {first:.4f} at the beginning",
+            f"{last:.4f} a token, where it was {first:.4f} at first",
+            "one answer is all it gives: a higher grpo.epsilon_high (0.28) or grpo.temperature, or fewer steps",
             f"less than {ENTROPY:.0%} of it left",
-            "The policy gives one answer alone, and has no more to learn from: a higher grpo.epsilon_high (0.28 in "
-            "DAPO), a higher grpo.temperature, or fewer steps.",
         )
 
 
 def without_signal(evidence: Evidence) -> Iterator[Tripwire]:
     """Groups of which all completions are right, or none."""
-    share = evidence.figures.get(f"signal_{JUDGED}")
-    if share is not None and share < SIGNAL:
+    (share,) = evidence.figure(f"signal_{JUDGED}")
+    if share < SIGNAL:
         yield Tripwire(
             "most groups say nothing of right and wrong",
-            f"{JUDGED} by itself differs in {share:.0%} of the groups",
+            f"{JUDGED} differs in {share:.0%} of them",
+            "prompts are too hard or too easy: grpo.pass_rate, or a larger grpo.num_generations",
             f"less than {SIGNAL:.0%}",
-            "The prompts are too hard or too easy, so that other rewards decide what is learnt: grpo.pass_rate keeps "
-            "those between, and a larger grpo.num_generations finds more of them.",
         )
 
 
@@ -317,36 +384,29 @@ def misjudges(evidence: Evidence) -> Iterator[Tripwire]:
     """A reward model that does not score right answers above wrong ones to the same prompt: the area under its ROC
     curve within a prompt, the mean over prompts that have both, of all policies' answers.
     """
-    scores = evidence.tables.get("scores")
-    if scores is None:
-        return
-    given: dict[int, list[tuple[float, bool]]] = {}
-    for policy in scores["policy"].unique().to_pylist():
-        if (answers := evidence.answers(policy)) is None:
-            continue
-        rated = {row["row"]: [row["greedy"], *row["sampled"]] for row in filtered(scores, policy).to_pylist()}
-        for row in answers.select(["row", "greedy_right", "sampled_right"]).to_pylist():
-            if row["greedy_right"] is not None and row["row"] in rated:
-                right = [row["greedy_right"], *row["sampled_right"]]
-                given.setdefault(row["row"], []).extend(zip(rated[row["row"]], right, strict=True))
+    given: dict[Asked, list[tuple[float, float]]] = {}
+    for prompts in evidence.rated().values():
+        for asked, both in prompts.items():
+            given.setdefault(asked, []).extend(zip(*both, strict=True))
     areas = np.array([area for one in given.values() if (area := above_wrong(one)) is not None])
-    if len(areas) < LEAST or (low := areas.mean() - half_width(areas)) > CHANCE:
+    enough(len(areas), "prompts with a right and a wrong answer that have scores")
+    slack = half_width(areas)
+    low, high = areas.mean() - slack, areas.mean() + slack
+    if low > CHANCE:
         return
-    high = areas.mean() + half_width(areas)
     wrong = high < CHANCE
     yield Tripwire(
         "the reward model prefers wrong answers" if wrong else "the reward model does not tell right from wrong",
-        f"a right answer of the policies scores above a wrong one to the same prompt in {areas.mean():.0%} of the "
-        f"cases, 95 % interval {low:.0%} to {high:.0%} (n = {len(areas)} prompts with both)",
+        f"right ones score higher in {areas.mean():.0%}, {low:.0%} to {high:.0%} (n = {len(areas)} prompts)",
+        "its pairs may be swapped, or unlike these prompts: weigh it low",
         f"an interval {'below' if wrong else 'with'} {CHANCE:.0%}{'' if wrong else ' in it'}",
-        "The pairs it is trained on may be swapped, or of another kind than these prompts: it is not to be trusted as "
-        "a reward (grpo.rewards).",
     )
 
 
 JUDGED = "accuracy"  # the reward that judges as the answers are judged
+GAMED = "reward up, right answers down"
 POLICY = (longer, repetitive)
-LOOKS = {
+LOOKS: dict[str, tuple[Callable[[Evidence], Iterator[Tripwire]], ...]] = {
     "SFTTrainer": (unlearnt, *POLICY),
     "RewardTrainer": (ranking, prefers_length),
     "DPOTrainer": (ranking, displaced, *POLICY),
@@ -357,51 +417,6 @@ LOOKS = {
 # --- figures of tables and curves ------------------------------------------------------------------------------------
 
 
-def column(table: pa.Table, name: str) -> Floats:
-    return table[name].to_numpy().astype(np.float64)
-
-
-def filtered(scores: pa.Table, policy: str) -> pa.Table:
-    """The scores of one policy's answers."""
-    return scores.filter([name == policy for name in scores["policy"].to_pylist()])
-
-
-def sample_means(table: pa.Table, names: Sequence[str]) -> dict[str, dict[int, float]]:
-    """The mean of each prompt's samples, by its row; a column that has no judgement at all is left out."""
-    found = {}
-    for name in names:
-        values = zip(table["row"].to_pylist(), table[name].to_pylist(), strict=True)
-        found[name] = {row: statistics.mean(map(float, many)) for row, many in values if many and None not in many}
-    return {name: values for name, values in found.items() if values}
-
-
-def paired_changes(given: Sequence[dict[str, dict[int, float]]], name: str) -> Floats:
-    """What each prompt that both have has more of it in the second."""
-    before, after = (one.get(name, {}) for one in given)
-    return np.array([after[row] - before[row] for row in sorted(before.keys() & after.keys())])
-
-
-def both(evidence: Evidence) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """The means of each prompt's samples before and after, of the prompts that both have; none of what is not known."""
-    names = ("sampled_right", "sampled_tokens", "sampled_ended", "sampled_repetition")
-    tables = [evidence.tables.get("before") or evidence.answers(evidence.init), evidence.answers(evidence.stage)]
-    found = [{} if table is None else sample_means(table, names) for table in tables]
-    if not found[1]:
-        return {}, {}
-    if not found[0]:
-        return {}, {name: np.array([*values.values()]) for name, values in found[1].items()}
-    first, last = dict[str, Floats](), dict[str, Floats]()
-    for name in found[0].keys() & found[1].keys():
-        rows = sorted(found[0][name].keys() & found[1][name].keys())
-        first[name], last[name] = (np.array([one[name][row] for row in rows]) for one in found)
-    return first, last
-
-
-def gained(before: dict[str, Floats], after: dict[str, Floats], name: str) -> bool:
-    """Whether there is clearly more of it."""
-    return name in after and clear(after[name] - before[name])
-
-
 def half_width(values: Floats) -> float:
     """Of the 95 % interval of a mean over prompts."""
     return float(Z * values.std(ddof=1) / len(values) ** 0.5)
@@ -409,36 +424,34 @@ def half_width(values: Floats) -> float:
 
 def clear(differences: Floats) -> bool:
     """Whether the mean of a difference is above 0 by more than its interval over prompts."""
-    return len(differences) >= LEAST and float(differences.mean()) > half_width(differences)
+    return float(differences.mean()) > half_width(differences)
 
 
-def trend(points: Sequence[tuple[int, float]]) -> tuple[float, float] | None:
-    """What the last third of a curve is above its first, on average: in standard errors, and as it stands; None of one
-    too short to tell.
+def trend(points: Sequence[tuple[int, float]], of: float = 0) -> tuple[float, float]:
+    """What the last third of a curve is above its first, on average: in standard errors, and as it stands. `of` is how
+    many completions each point is a share of, if it is one.
 
-    A point's noise is told by the steps from one point to the next (von Neumann 1941). Their median is taken, as a
-    curve that falls at once and stays there has few large ones: of normal noise it is 0.954 times that of a point.
+    A point's noise is told by the steps from one point to the next (von Neumann 1941): by their spread, or by their
+    median where that is more, of normal noise 0.954 times that of a point. Of a share it is no less than so many
+    independent completions would have: one that is 0 but at a few points has next to none by the steps.
 
-    >>> trend([(1, 0.0), (2, 1.0)]), trend([(step, step % 2 + 2.0 * (step > 4)) for step in range(9)])[1]
-    (None, 2.0)
+    >>> trend([(step, step % 2 + 2.0 * (step > 4)) for step in range(9)])[1], trend([(1, 0.5)] * 6)
+    (2.0, (0.0, 0.0))
     """
-    if len(points) < POINTS:
-        return None
     values = np.array([value for _, value in points], dtype=np.float64)
-    third = len(values) // 3
+    third, steps = len(values) // 3, np.diff(values)
     change = float(values[-third:].mean() - values[:third].mean())
-    error = float(np.median(np.abs(np.diff(values)))) / 0.954 * (2 / third) ** 0.5
-    return (change / error if error else float(np.sign(change)) * np.inf), change
+    noise = max(float(np.median(np.abs(steps))) / 0.954, float(steps.std(ddof=1)) / 2**0.5)
+    if of:
+        noise = max(noise, max(0.0, float(values.mean() * (1 - values.mean()))) ** 0.5 / of**0.5)
+    return (change / (noise * (2 / third) ** 0.5) if noise else 0.0), change
 
 
-def above_wrong(rated: Sequence[tuple[float, bool]]) -> float | None:
+def above_wrong(rated: Sequence[tuple[float, float]]) -> float | None:
     """In how many of the cases a right answer scores above a wrong one, ties counted as half; None without both.
 
     >>> above_wrong([(0.9, True), (0.1, False), (0.9, False)])
     0.75
     """
-    right, wrong = (np.array([score for score, one in rated if one == side]) for side in (True, False))
-    if not len(right) or not len(wrong):
-        return None
-    ahead = right[:, None] - wrong[None, :]
-    return float((ahead > 0).mean() + (ahead == 0).mean() / 2)
+    right, wrong = ([score for score, one in rated if one == side] for side in (True, False))
+    return float(np.sign(np.subtract.outer(right, wrong)).mean() + 1) / 2 if right and wrong else None

@@ -74,7 +74,8 @@ def test_a_policy_s_answers(
     run = small.run(tmp_path, replace(chosen, answers=protocol), [ROWS["grpo"]] * 2, precision, answering)
     policy = run.policy(TINY)
     monkeypatch.setattr(Run, "policy", lambda *_: policy)
-    answer = (lambda: difficulty.judged(run)) if judging else (lambda: held_out.measure(run, TINY, run.eval_rows))
+    prompts = run.eval_rows.add_column("row", [0, 1])
+    answer = (lambda: difficulty.judged(run)) if judging else (lambda: held_out.measure(run, TINY, "tiny", prompts))
     whole_products(policy, answering, answer)
 
 

@@ -34,7 +34,9 @@ def test_base_tells_what_the_page_shows(clone: Clone) -> None:
     """The page's command prints the page's lines of it."""
     command, shown = re.search(r"^\$ (dvc repro models\S+)\n(.+?)```", PAGE, re.MULTILINE | re.DOTALL).groups()
 
-    assert clone.run(*command.split()).startswith(shown)
+    said = re.sub(r".*s so far\n", "", clone.run(*command.split()))  # of a slow machine
+
+    assert said.startswith(shown)
 
 
 @pytest.mark.slow

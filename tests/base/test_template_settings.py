@@ -169,7 +169,7 @@ def test_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: Any, ma
     if judging:
         difficulty.judged(run)
     else:
-        held_out.measure(run, made, run.eval_rows.select([0]))
+        held_out.measure(run, made, "policy", run.eval_rows.select([0]).add_column("row", [0]))
 
     assert tokens(plain, QUESTION, True, **OFF) == given[0]
 

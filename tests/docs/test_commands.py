@@ -30,7 +30,7 @@ PROGRAMS = ("accelerate launch ", "dvc ", "git ", "make ", "pip ", "python ", "r
 
 # Each command, a value in it as …, with the test that runs it.
 TRIED = {
-    "dvc checkout --force …": "test_a_product_that_was_changed",
+    "rm -r … && dvc checkout …": "test_a_product_that_was_changed",
     "dvc repro": "test_a_product_that_was_changed",
     "dvc exp run --queue -n … …": "test_an_interrupted_experiment_of_the_queue",
     "dvc queue start": "test_an_interrupted_experiment_of_the_queue",
@@ -52,8 +52,8 @@ TRIED = {
     "dvc repro data/dvc.yaml": "clone",
     "… install …": "test_packages_that_are_not_locked",
     "dvc repro --force": "tests/pipeline/test_pipeline.py::test_same_bytes",
+    "dvc repro …": "test_answers_that_are_not_here",
     "make setup": "tests/docs/test_make.py::test_a_path_with_a_space",
-    "dvc checkout --force": "test_a_product_that_was_changed",
     "dvc exp pull origin": "test_what_others_have_made",
     "git fetch": "test_what_others_have_made",
     "dvc checkout": "tests/pipeline/test_reuse.py::test_going_back_on_a_new_machine",
@@ -61,11 +61,12 @@ TRIED = {
     'git commit -am "Figures of this machine"': "tests/pipeline/test_reuse.py::test_going_back_on_a_new_machine",
     "dvc pull": "tests/session/test_sharing.py::test_what_was_pushed_is_pulled_and_nothing_is_left_to_do",
     "source .venv/bin/activate": "test_what_make_makes",
+    "rm … && dvc repro …": "tests/lineage/test_verify.py::test_a_figure_is_measured_anew",
     "make verify": "test_what_make_makes",
+    "make report": "test_what_make_makes",
     "dvc exp list": "test_a_sweep",
     "dvc exp run --queue -S train.seed=1,2,3": "test_a_sweep",
     "dvc exp run --queue -S …=…": "test_a_sweep",
-    "rm -r … && dvc checkout …": "tests/report/test_verify.py::test_one_bit",
 }
 # Those that none runs, and why.
 UNTRIED = {
@@ -186,7 +187,7 @@ def test_a_product_that_was_changed(unchanged: Clone) -> None:
     whole = rows.read_bytes()
     rows.write_bytes(whole + b" ")
     said = typed(unchanged, "python -m stages.sft", check=False)
-    typed(unchanged, told(said, "dvc checkout.*?"))
+    typed(unchanged, told(said, "rm -r .*?"))
     assert whole == rows.read_bytes()
 
     for kept in (unchanged.folder / ".dvc/cache/files").rglob("*"):
@@ -194,9 +195,23 @@ def test_a_product_that_was_changed(unchanged: Clone) -> None:
             kept.unlink()
     rows.write_bytes(whole + b" ")
     said = typed(unchanged, "python -m stages.sft", check=False)
-    assert "ERROR" in typed(unchanged, told(said, "dvc checkout.*?"), check=False)
+    assert "ERROR" in typed(unchanged, told(said, "rm -r .*?"), check=False)
     typed(unchanged, told(said, "dvc repro"))
     assert whole == rows.read_bytes()
+    assert up_to_date(unchanged)
+
+
+@pytest.mark.slow
+def test_answers_that_are_not_here(unchanged: Clone) -> None:
+    """GRPO scores those of the policies that it comes from: it is said before it trains which are missing, and the
+    command gives them anew.
+    """
+    shutil.rmtree(unchanged.folder / "metrics/sft/held_out")
+    said = typed(unchanged, "dvc repro -s -f grpo", check=False)
+    assert "metrics/sft/held_out: grpo comes from models/sft, whose answers" in " ".join(said.split())
+    assert "grpo step" not in said
+    typed(unchanged, told(said, "dvc repro .*?"))
+    assert "trained already" not in typed(unchanged, "dvc repro")
     assert up_to_date(unchanged)
 
 
@@ -448,7 +463,7 @@ def test_what_others_have_made(unchanged: Clone, tmp_path: Path) -> None:
     unchanged.run("git", "remote", "add", "shared", str(tmp_path / "shared.git"))
     unchanged.run("dvc", "exp", "push", "shared", "theirs", "--no-cache")
     unchanged.run("git", "remote", "remove", "shared")
-    said = typed(ours, "python -m llmrl.report.runs profiles", check=False)
+    said = typed(ours, "python -m llmrl.lineage.runs profiles", check=False)
     typed(ours, told(said, "git .*?"))
     typed(ours, told(said, "dvc .*?"))
 

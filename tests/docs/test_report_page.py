@@ -34,7 +34,7 @@ THRESHOLDS = [
     f"fewer by more than {tripwires.TOKEN_ACCURACY:g}",
     f"in {share(tripwires.LONGER_WINS)} of the pairs more",
     f"more than {tripwires.DISPLACED:g} times as far below 0",
-    f"slope of more than {tripwires.SLOPE:g} standard errors",
+    f"each by more than {tripwires.CHANGE:g} standard errors",
     f"less than {share(tripwires.SIGNAL)} of the groups",
     f"less than {share(tripwires.ENTROPY)} of the first entropy",
     f"more than {tripwires.LONGER:g} times the tokens, or {share(tripwires.CUT_OFF)} more answers",

@@ -71,6 +71,7 @@ def test_four_stages(tmp_path: Path, lora: dict | None) -> None:
     for run in clone.runs():
         assert f"{torch.cuda.get_device_name()}, {best}; adamw_torch_fused, layers by liger" == run["device"]
         assert 0 < run["peak_gib"]["allocated"] <= run["peak_gib"]["reserved"]
+        assert 0 < run["phase_gib"]["training"]["allocated"] <= run["peak_gib"]["allocated"]
 
 
 @pytest.mark.parametrize("stage", ["sft", "grpo"])

@@ -28,6 +28,7 @@ LAYERS = (
     "llmrl.plan",
     "llmrl.work",
     "llmrl.export",
+    "llmrl.lineage",
     "llmrl.stage llmrl.report",
     "stages",
 )

@@ -301,7 +301,7 @@ def test_answering(tmp_path: Path, precision: str, prompt: int) -> None:
     loaded = sum(weights.nbytes for weights in policy.parameters())
     there = SimpleNamespace(**vars(run), policy=lambda _: policy)
     with Live(*policy.parameters()) as live:
-        held_out.measure(there, str(tmp_path), run.eval_rows)
+        held_out.measure(there, str(tmp_path), "policy", run.eval_rows.add_column("row", [*range(8)]))
     expected = memory.moments(Planned(Shape.of(values), run.settings, "fp32", answers=precision))["answering"]
 
     assert loaded == pytest.approx(expected["weights"], rel=1e-3)  # biases are cast, too

@@ -82,6 +82,6 @@ def report() -> Report:
         short[2],
         [
             Section("outcome", short[0], blocks, of=short[4]),
-            Section("reading", short[1], [Reader(policies, prompts)], of=short[4]),
+            Section("reading", short[1], [Reader(policies, prompts, before={policies[1]: policies[0]})], of=short[4]),
         ],
     )

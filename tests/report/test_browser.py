@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -240,7 +241,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> str:
         for at, (greedy, sampled) in enumerate(STORY)
     ]
     sections = [
-        Section("reading", "What changed", [Reader(policies, prompts)]),
+        Section("reading", "What changed", [Reader(policies, prompts, before={"sft": "base", "dpo": "sft"})]),
         Section(
             "making", "What made it", [Command("dvc repro", "makes it"), Grid(["a", "b"], [["c", "1"]], "f", True)]
         ),
@@ -295,6 +296,110 @@ def test_what_differs_is_marked(browser: Chrome, story: str) -> None:
     browser.execute_async_script("setTimeout(arguments[0], 200)")
     assert ["base says that it is 1", "sft says that it is 1", "dpo says that it is 1"] == texts(browser, ".said")
     assert ["sft", "dpo"] == texts(browser, "mark")
+
+
+def test_a_policy_is_compared_with_what_it_was_trained_from(browser: Chrome, tmp_path: Path) -> None:
+    """Which is not always its neighbour: marks, filters and the line above them go by it; without any none is said."""
+    answers = [given("base", "a b", False), given("sft", "a c", True), given("dpo", "a d", False)]
+    asked = Asked("p", "1", [*answers, *(replace(one, greedy=False) for one in answers)])
+    policies, before = ["base", "sft", "dpo"], {"sft": "base", "dpo": "base"}
+    for compared, marked, gained, lost in ((before, 2, 0, 0), (before | {"dpo": "sft"}, 2, 0, 1), ({}, 0, 0, 0)):
+        browser.get(written(tmp_path, Report("", "", [Section("", "", [Reader(policies, [asked], before=compared)])])))
+        browser.execute_async_script("setTimeout(arguments[0], 200)")
+        assert marked == len(texts(browser, "mark"))
+        (line,) = texts(browser, ".count")
+        pairs = ", ".join(f"{policy} with {other}" for policy, other in compared.items())
+        told = "1 of 1 prompts" + f"; {pairs}".replace("with", "is compared with", 1) * bool(pairs)
+        assert told + "; marked is what that one does not say" * bool(pairs) == line
+        for show, many in (("gained", gained), ("lost", lost)):
+            choose(browser, show=show)
+            assert many == count(browser), (compared, show)
+        choose(browser, show="all", kind="sampled")
+        assert [told] == texts(browser, ".count")  # nothing is marked
+        assert [] == texts(browser, "mark")
+
+
+def test_nothing_is_found(browser: Chrome, story: str) -> None:
+    """Then there are no pages to turn."""
+    browser.get(story)
+    choose(browser, q="no such")
+    assert texts(browser, ".count")[0].startswith("0 of 5 prompts")
+    assert [""] == texts(browser, ".pages span")
+    assert not browser.execute_script("return document.querySelector('.pages').checkVisibility()")
+
+
+SENTENCES = "".join(f"The sum of {at} and {at} is {2 * at}." + (" " if at % 4 else "\n") for at in range(400))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "first", "whole", "told"),
+    [
+        (SENTENCES, SENTENCES.replace("of 9 and", "of 9 plus").replace("of 399 and", "of 399 less"), 1, 2, ""),
+        (SENTENCES, SENTENCES.replace("of 399 and", "of 399 less"), 0, 1, ""),
+        ("one " * 3000, "one " * 500 + "two " + "one " * 2500, 1, 1, ""),
+        ("one two " * 900, "two three " * 900, 1, 1, "in part marked by lines, too long to compare"),
+        (SENTENCES * 4, SENTENCES.replace("sum", "product") * 4, 0, 0, "too long to compare"),
+    ],
+    ids=["twice", "at the end", "in one line", "another line", "every line"],
+)
+def test_long_texts_are_compared_to_their_ends(
+    browser: Chrome, tmp_path: Path, before: str, now: str, first: int, whole: int, told: str
+) -> None:
+    """What differs is marked, in the part that is shown at first and in the whole; else it is said that it is not."""
+    asked = Asked("long", None, [given("sft", before), given("dpo", now)])
+    wide(browser, 1280)
+    one = Reader(["sft", "dpo"], [asked], before={"dpo": "sft"})
+    browser.get(written(tmp_path, Report("", "", [Section("reading", "", [one])])))
+    browser.execute_async_script("setTimeout(arguments[0], 300)")
+    assert first == len(texts(browser, "mark"))
+    *_, facts = texts(browser, ".given small")
+    assert told == facts.partition("−0.50")[2].removeprefix(" · ")
+    *_, more = texts(browser, ".given button")
+    assert more.endswith("marked further on") == (whole > 0 == first)
+    browser.execute_script("document.querySelectorAll('.given button').forEach((one) => one.click())")
+    assert [before, now] == texts(browser, ".said")
+    assert whole == len(texts(browser, "mark"))
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_names_of_policies(browser: Chrome, tmp_path: Path, width: int) -> None:
+    """Those of models that lie elsewhere are their paths: they are shown whole, and nothing is pushed aside."""
+    names = [
+        "/srv/" + "models-of-another-project/" * 6 + "base",
+        "../old/runs/20261127_102743_8496_sft/checkpoint",
+        "dpo",
+    ]
+    asked = Asked("p", "1", [given(name, f"by {at}") for at, name in enumerate(names)])
+    wide(browser, width)
+    browser.get(written(tmp_path, Report("", "", [Section("reading", "", [Reader(names, [asked] * 3)])])))
+    assert names == texts(browser, ".asked:first-of-type .by b")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    reach = "return [...document.querySelectorAll('.by, .controls *')].map((e) => e.getBoundingClientRect().right)"
+    assert max(browser.execute_script(reach)) <= width
+    widths = browser.execute_script(
+        "return [...document.querySelector('.row').children].map((e) => e.getBoundingClientRect().width)"
+    )
+    assert max(widths) - min(widths) < 2
+
+
+def test_a_phone_shows_the_verdicts_first(browser: Chrome, tmp_path: Path) -> None:
+    """The sections' names stand in one line below, of however many experiments; a row's stays beside what scrolls."""
+    grid = Grid(["", *"abcdefgh"], [["right answers, sampled", *["0.500 (0.400 to 0.600)"] * 8]] * 3)
+    sections = [Section("outcome", "What came of it", [Words("sft helped", "good"), grid], of=at) for at in "abcdefgh"]
+    wide(browser, 390)
+    browser.get(written(tmp_path, Report("What training did", "main, commit 0123456", sections)))
+    place = "const { left, top, bottom } = document.querySelector(arguments[0]).getBoundingClientRect();"
+    place += "return [left, top, bottom]"
+    _, top, _ = browser.execute_script(place, "p.good")
+    assert top < 250
+    _, top, bottom = browser.execute_script(place, "nav")
+    assert (900 - 60 < top) & (bottom == 900)
+    browser.execute_script("document.querySelector('.scroll').scrollLeft = 500")
+    left, *_ = browser.execute_script(place, "tbody th")
+    assert left == 15  # the page's own margin
+    browser.execute_script("scrollTo(0, document.documentElement.scrollHeight)")
+    *_, bottom = browser.execute_script(place, "section:last-of-type table")
+    assert bottom < top
 
 
 def test_an_address_brings_back_what_is_shown(browser: Chrome, story: str) -> None:

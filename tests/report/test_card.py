@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import subprocess
 import sys
@@ -11,11 +12,12 @@ from typing import Any
 import pytest
 import yaml
 from huggingface_hub import ModelCard, constants
+from markdown_it import MarkdownIt
 from no_network import NoNetwork
 
 from llmrl import repository
 from llmrl.errors import InputError
-from llmrl.report.card import write_card
+from llmrl.report.card import as_code, write_card
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 # Some of https://huggingface.co/docs/hub/repositories-licenses
@@ -180,7 +182,7 @@ def test_a_policy() -> None:
     )
     assert "max_steps `7`" in text
     assert "num_train_epochs" not in text
-    assert r'rewards `{"a\|b": 1.0}`' in text
+    assert "rewards <code>&#123;&#34;a&#124;b&#34;&#58; 1.0&#125;</code> |" in text
     assert "files of its maker's own (raw) (64 rows" in text
     assert "On cpu, with trl 1.2.3." in text
     assert "No commit has this model yet" in text
@@ -196,6 +198,26 @@ def test_it_is_used_as_it_was_asked() -> None:
     assert '{"role": "system", "content": "Be \\"short\\"\\n`|`<b>"}' in snippet
     assert compile(snippet, "card", "exec")
     assert "It was asked with around each question `{question}!`." in text
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_name_is_a_name() -> None:
+    """Whatever is in that of the folder, a title is one line of text."""
+    text = card(out="../a\n## <b>*b*<br> [c](d) __e__ f_g")[0].text
+    page = MarkdownIt().render(text.partition("## Intended use")[0])
+
+    assert page.startswith("<h1>a ## &lt;b&gt;*b*&lt;br&gt; [c](d) __e__ f_g</h1>\n<p>A language model made with llmrl")
+    assert "# grpo_bf-16.1\n" in card(out="../grpo_bf-16.1")[0].text
+
+
+@pytest.mark.parametrize(
+    "text", ["a b", "a|b", r"a\|b", r"a\\|b", "`a`|*b*", "<b>|&amp;", "_a_|__b__ [c](d)", "", r"a\b"]
+)
+def test_what_stands_in_a_cell(text: str) -> None:
+    """It is shown as it is, by a reader of Markdown that takes tables as the Hub does."""
+    page = MarkdownIt().enable("table").render(f"| x | y |\n|---|---|\n| {as_code(text)} | z |\n")
+
+    assert f"<td><code>{html.escape(text)}</code></td>\n<td>z</td>" in page.replace("&#x27;", "'")
 
 
 @pytest.mark.usefixtures("toy")
@@ -328,7 +350,7 @@ def test_what_was_written_by_hand_is_kept() -> None:
 def test_never_where_dvc_looks(out: str) -> None:
     """A file there would be a change of a product, or of the code."""
     before = repository.digest(Path("models"))
-    with pytest.raises(InputError, match="lies in a folder of this project"):
+    with pytest.raises(InputError, match="lies in a folder of a project"):
         card(out=out)
     assert before == repository.digest(Path("models"))
 

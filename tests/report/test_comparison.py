@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,13 +12,15 @@ import pyarrow as pa
 import pytest
 from clone import Clone, micro_clone
 from planted import answers, mean, recorded, words
+from rich.console import Console
 
 from llmrl.errors import InputError
+from llmrl.lineage.outdated import UNRECORDED
 from llmrl.measuring.answers import summary
+from llmrl.report.__main__ import printed
 from llmrl.report.comparison import compared, selected, settings_at
 from llmrl.report.document import Command, Grid, Section
 from llmrl.report.groups import deciding, grouped, over
-from llmrl.report.outdated import UNRECORDED
 from llmrl.report.recorded import Recorded, experiment_at
 
 
@@ -98,7 +102,8 @@ def test_one_seed_is_not_enough() -> None:
 
     assert "is better" not in words(section)
     assert "dpo.beta = 0.1 did better than 0.3" in words(section)
-    assert "over 200 prompts alone). Seeds are not covered" in words(section)
+    assert "over 200 prompts alone)" in words(section)
+    assert "Seeds are not covered" in words(section)
     assert any(isinstance(block, Command) and "train.seed=1,2,3" in block.line for block in section.blocks)
 
 
@@ -129,6 +134,62 @@ def test_three_settings_have_wider_intervals() -> None:
     assert mean(first) == mean(second)
     assert ends(second)[0] < ends(first)[0] < ends(first)[1] < ends(second)[1]
     assert len([line for line in words(compared(three)).splitlines() if "sampled" in line]) == 2
+
+
+def test_seeds_that_all_say_the_same_say_nothing_of_the_next() -> None:
+    """Student's interval over two equal gains has no width: what is left is over prompts alone, and no "better"."""
+    mine, theirs = of_seeds(0.1, [0.9, 0.9]), of_seeds(0.3, [0.3, 0.3])
+    for several in (mine, theirs):
+        for one in several:
+            one.tables["dpo"] = several[0].tables["dpo"]
+            one.figures["dpo"] = several[0].figures["dpo"]
+    found = over(*groups_of(*mine, *theirs), "dpo", "sampled")
+    said = verdict(*mine, *theirs)
+
+    assert (found.seeds, found.over) == (0, "over 200 prompts alone, as 2 seeds say exactly the same")
+    assert said.startswith("dpo.beta = 0.1 did better than 0.3: ")
+    assert "Seeds are not covered" in said
+    for one in mine:
+        one.figures["dpo"]["answers"] = summary(one.tables["dpo"]["after"])
+    other = over(*groups_of(*asking_others(mine), *asking_others(theirs)), "dpo", "sampled")
+    assert other.interval[1] < other.interval[0] < other.interval[2]
+    assert "seeds" not in other.over.partition(",")[0]
+
+
+def asking_others(several: list[Recorded]) -> list[Recorded]:
+    """The same answers, said to be to prompts that are others for each seed."""
+    given = []
+    for seed, one in enumerate(several):
+        column = pa.array([f"{seed} {row}" for row in range(200)])
+        tables = {
+            name: {when: table.set_column(2, "prompt", column) for when, table in of.items()}
+            for name, of in one.tables.items()
+        }
+        given.append(Recorded(**(vars(one) | {"tables": tables})))
+    return given
+
+
+def test_it_is_judged_by_one_figure() -> None:
+    """The sampled answers: what the greedy ones say is said beside, and both where they disagree."""
+
+    def greedy(one: Recorded, share: float) -> Recorded:
+        table = one.tables["dpo"]["after"]
+        column = pa.array(np.arange(len(table)) < share * len(table))
+        one.tables["dpo"]["after"] = table.set_column(table.column_names.index("greedy_right"), "greedy_right", column)
+        return one
+
+    unsure = verdict(greedy(trained(0.1, 1, 0.5), 0.2), greedy(trained(0.3, 1, 0.5), 0.9))
+    torn = verdict(greedy(trained(0.1, 1, 0.8), 0.2), greedy(trained(0.3, 1, 0.5), 0.9))
+
+    assert unsure.startswith("Whether dpo.beta = 0.3 is better than 0.1 cannot be told: right answers of dpo, sampled ")
+    assert "It is judged by sampled answers; the greedy ones are better." in unsure
+    assert torn.startswith("dpo.beta = 0.1 did better than 0.3 by its sampled answers, and worse by its greedy ones: ")
+
+
+def test_one_prompt_is_no_prompts() -> None:
+    found = over(*groups_of(trained(0.1, 1, 0.9, prompts=1), trained(0.3, 1, 0.3, prompts=1)), "dpo", "sampled")
+
+    assert found.over == "over 1 prompt alone"
 
 
 # --- pairing ---------------------------------------------------------------------------------------------------------
@@ -163,12 +224,83 @@ def test_seeds_with_prompts_of_their_own() -> None:
 
 
 def test_other_seeds_and_numbers_of_seeds() -> None:
-    """Are not paired seed by seed, and still cover seeds; one seed against three does not."""
-    mine = [trained(0.1, seed, 0.6) for seed in (1, 2, 3)]
-    theirs = [trained(0.3, seed, 0.5) for seed in (4, 5)]
+    """Are not paired seed by seed, and still cover seeds; one other seed against three tells nothing over seeds."""
+    mine = [trained(0.1, seed, 0.9) for seed in (1, 2, 3)]
+    theirs = [trained(0.3, seed, 0.3) for seed in (4, 5)]
+    found = over(*groups_of(*mine, theirs[0]), "dpo", "sampled")
+    said = verdict(*mine, theirs[0])
 
     assert over(*groups_of(*mine, *theirs), "dpo", "sampled").seeds == 2
-    assert over(*groups_of(*mine, theirs[0]), "dpo", "sampled").seeds == 0
+    assert over(*groups_of(*mine, trained(0.3, 3, 0.3), *theirs), "dpo", "sampled").seeds == 3  # one pair says less
+    assert (found.seeds, found.over) == (0, "over 200 prompts alone, of different seeds")
+    assert said.startswith("Whether dpo.beta = 0.1 is better than 0.3 cannot be told over seeds, as they have no seed ")
+
+
+def test_a_seed_that_one_alone_has_is_left_out() -> None:
+    """Of one run missing, the seed that is left is set against its like, and not the mean of two against one."""
+    mine, theirs = of_seeds(0.02, [0.5, 0.9]), of_seeds(0.5, [0.5])
+    single = over(*groups_of(mine[0], *theirs), "dpo", "sampled")
+    section = compared([*mine, *theirs])
+
+    assert over(*groups_of(*mine, *theirs), "dpo", "sampled") == single
+    assert "cannot be told: " in verdict(*mine, *theirs)
+    assert (
+        "Differences in dpo between dpo.beta = 0.02 and 0.5 are over the seeds that both have: b0.02s2 left out"
+        in words(section, "note")
+    )
+    assert cell(section, "sft", "0.5") == "same model"  # which the setting does not reach
+    assert any(isinstance(block, Command) for block in section.blocks)
+    assert "left out" not in words(compared([*mine, *of_seeds(0.5, [0.5, 0.5])]))
+
+
+def test_the_better_of_the_common_seeds_is_called_better() -> None:
+    """Be its mean over all its seeds the lower one."""
+    said = verdict(*of_seeds(0.02, [0.4, 0.42, 0.41, 0.95, 0.95, 0.95]), *of_seeds(0.5, [0.6, 0.62, 0.61]))
+
+    assert said.startswith("dpo.beta = 0.5 is better than 0.02: ")
+
+
+def test_scores_of_different_reward_models_are_left_out() -> None:
+    """Of figures as of differences; where one gave them all, they are there."""
+    several = of_seeds(0.1, [0.5, 0.6])
+    for one in several:
+        one.figures["grpo"] = {"scores": {"dpo": -2.0}}
+        one.tables.clear()
+        one.locks["reward"] = {"outs": [{"path": "models/reward", "md5": "one"}]}
+    alike = compared(several)
+    several[1].locks["reward"]["outs"][0]["md5"] = "another"
+    apart = compared(several)
+
+    assert cell(alike, "dpo: reward model's score", "b0.1s1 and 1 more, 2 seeds").startswith("−2.00")
+    assert "Scores are left out: 2 reward models gave them" in words(apart, "note")
+    assert "reward model's score" not in str(apart.blocks)
+
+
+def test_a_row_of_intervals_holds_at_once() -> None:
+    """The correction is by pairs of columns: not for all rows."""
+    section = compared([trained(beta, 1, 0.5) for beta in (0.05, 0.1, 0.3)])
+
+    assert "Differences with 98.3 % intervals, of which those of a row hold at once" in str(section.blocks)
+
+
+def test_each_seed_is_one_line_in_a_terminal() -> None:
+    """Of 200 columns, with all four stages."""
+    several = [*of_seeds(0.05, [0.5, 0.6]), *of_seeds(0.1, [0.5, 0.6])]
+    for at, one in enumerate(several):
+        one.tables["sft"]["before"] = answers("base", np.random.default_rng(1))
+        one.tables["grpo"] = {"after": answers("grpo", np.random.default_rng(1))}
+        one.figures["grpo"] = {"answers": summary(one.tables["grpo"]["after"])}
+        one.figures["reward"] = {"accuracy": 0.9, "n": 300}
+        one.figures["dpo"] |= {"accuracy": 0.9, "n": 300}
+        one.locks["sft"]["outs"][0]["md5"] = str(at)
+    grid = next(block for block in compared(several).blocks if isinstance(block, Grid) and block.folded)
+    console = Console(width=200, file=io.StringIO())
+    console.print(printed(replace(grid, caption="")))
+    lines = console.file.getvalue().splitlines()
+
+    assert len(grid.columns) == 7
+    assert len(lines) == 5
+    assert lines[1].startswith("0.05: b0.05s1")
 
 
 # --- what counts -----------------------------------------------------------------------------------------------------
@@ -202,6 +334,22 @@ def test_figures_without_answers() -> None:
 
     assert "b0.1s1: answers of sft, dpo are not here" in words(section, "note")
     assert "over unpaired prompts alone" in words(section)
+
+
+@pytest.mark.parametrize("width", [None, 0.0])
+def test_no_interval_is_no_proof(width: float | None) -> None:
+    """Figures of older revisions, whose interval is not known, or has no width where how many there are is not."""
+    both = [trained(0.1, 1, 0.9), trained(0.3, 1, 0.3)]
+    for one in both:
+        one.tables.clear()
+        known = one.figures["dpo"]["answers"]
+        one.figures["dpo"]["answers"] = {"sampled": known["sampled"]} | (
+            {} if width is None else {"sampled_ci95": width}
+        )
+    said = verdict(*both)
+
+    assert said.startswith("Whether dpo.beta = 0.1 is better than 0.3 cannot be told: right answers of dpo, sampled +.")
+    assert "(no interval is known)" in said
 
 
 def test_what_differs_is_listed() -> None:

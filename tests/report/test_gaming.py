@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import vl_convert
-from planted import RATES, Tables, answers, judged_by, mean, quotes, recorded, scores, table, words
+from planted import RATES, Tables, answers, judged_by, mean, pairs, quotes, recorded, scores, table, words
 
-from llmrl.report.document import Chart, Command, Grid, Section
+from llmrl.measuring.answers import with_origin
+from llmrl.report import audit
+from llmrl.report.document import Chart, Command, Grid, Section, Words
 from llmrl.report.gaming import POINTS, thinned, was_it_gamed
 from llmrl.report.recorded import Recorded
-from llmrl.session.tripwires import LOOKS
+from llmrl.session.tripwires import LEAST, LOOKS
 
 CUT_OFF, REPEATED = "cut off", "4-grams repeated"
 FIGURES = {"grpo": {"groups_with_signal": 1.0, "signal_accuracy": 0.6}}
@@ -61,7 +64,6 @@ def test_a_reward_that_was_earned() -> None:
     section = was_it_gamed(trained(0.85))
 
     assert "The reward was earned: from dpo to grpo the reward model's score changed by +" in words(section, "good")
-    assert "tripwires tripped" in words(section, "good")
     assert not words(section, "bad")
 
 
@@ -70,8 +72,9 @@ def test_a_reward_that_pays_for_length_is_gamed() -> None:
     section = was_it_gamed(trained(0.4, right=0.5, token=0.3, tokens=30, ended=0.6))
 
     said = words(section, "bad")
-    assert "The reward model was gamed: from dpo to grpo" in said
-    assert "reward up, right answers down" in said
+    assert said.count("reward up, right answers down: from dpo to grpo:") == 1
+    assert "earned" not in words(section)
+    assert "Right answers became fewer" not in said  # the tripwire has said so
     assert "reward up, right completions down" in said
     assert "longer, and no better" in said
     assert "more than 1.5 times the tokens" in said  # thresholds are stated
@@ -96,10 +99,48 @@ def judged_by_with_figures(right: float) -> Recorded:
     return replace(judged_by(right), figures=FIGURES)
 
 
-def test_a_score_that_rises_alone_is_said_to() -> None:
-    section = was_it_gamed(trained(0.6, token=0.2, tokens=12))
+def verdict(rate: float, prompts: int = 200, score: float = 0.0) -> tuple[str, str]:
+    """What is said of a training that ends with such a share of right answers and so much more score than dpo, whose
+    share is .6; and its tone.
+    """
+    random = np.random.default_rng(1)
+    tables: Tables = {one: answers(one, random, prompts=prompts, rate=0.6) for one in ("dpo", "grpo")}
+    tables["grpo"] = answers("grpo", random, prompts=prompts, rate=rate)
+    given = scores(tables, random, 0.0).to_pylist()
+    for row in given:
+        row["sampled"] = [one + score * (row["policy"] == "grpo") for one in row["sampled"]]
+    blocks = was_it_gamed(recorded(tables, scores=pa.Table.from_pylist(given), figures=FIGURES)).blocks
+    found = [one for one in blocks if isinstance(one, Words) and "from dpo to grpo" in one.text]
+    assert len(found) == 1
+    return found[0].text, found[0].tone
 
-    assert "The score rose for something else than right answers, as far as can be told" in words(section)
+
+@pytest.mark.parametrize(
+    ("rate", "score", "begins", "tone"),
+    [
+        (0.85, 3.0, "The reward was earned: ", "good"),
+        (0.6, 3.0, "Whether the score was earned cannot be told with 200 prompts: ", "note"),
+        (0.3, 3.0, "grpo: reward up, right answers down: ", "bad"),
+        (0.3, 0.0, "Right answers became fewer, without a rise of the score: ", "bad"),
+        (0.3, -3.0, "Right answers became fewer, without a rise of the score: ", "bad"),
+        (0.6, -3.0, "The score fell, so that it was not gamed: ", "plain"),
+        (0.85, 0.0, "Whether the score was earned cannot be told with 200 prompts: ", "note"),
+    ],
+)
+def test_no_more_is_said_than_the_intervals_carry(rate: float, score: float, begins: str, tone: str) -> None:
+    text, of = verdict(rate, score=score)
+
+    assert text.startswith(begins)
+    assert of == tone
+
+
+@pytest.mark.parametrize("prompts", [1, 2, LEAST - 1])
+@pytest.mark.parametrize(("rate", "score"), [(1.0, 3.0), (0.0, 3.0), (0.0, 0.0), (0.6, -3.0)])
+def test_nothing_is_claimed_of_few_prompts(prompts: int, rate: float, score: float) -> None:
+    text, tone = verdict(rate, prompts, score)
+
+    assert text.startswith(f"Whether the score was earned cannot be told with {prompts} prompt")
+    assert tone == "note"
 
 
 def test_a_reward_model_that_was_not_paid_for_cannot_have_been_gamed() -> None:
@@ -114,17 +155,47 @@ def test_a_reward_model_that_was_not_paid_for_cannot_have_been_gamed() -> None:
 
 def test_each_tripwire_is_said_to_have_tripped_or_not() -> None:
     section = was_it_gamed(trained(0.4, right=0.5, token=0.3, tokens=30))
-    held = next(block for block in section.blocks if isinstance(block, Grid) and block.folded)
+    found = {(stage, at[:27]): what for stage, at, what in looked(section)}
 
-    ran = ("SFTTrainer", "DPOTrainer", "GRPOTrainer")
-    looks = [
-        (trainer, " ".join(str(look.__doc__).split("\n\n")[0].split())) for trainer in ran for look in LOOKS[trainer]
-    ]
-    shown = {text for _, text in held.rows}
-    missing = [text for trainer, text in looks if trainer == "GRPOTrainer" and text not in shown]
-    assert len(held.rows) < len(looks)
-    assert any("over-optimisation" in text for text in missing)
-    assert ["grpo", "A policy that repeats itself, and more than the one it started from."] in held.rows
+    assert len(found) == sum(len(LOOKS[trainer]) for trainer in ("SFTTrainer", "DPOTrainer", "GRPOTrainer"))
+    assert found["grpo", "From a policy to the next t"] == "tripped"
+    assert found["grpo", "A policy that repeats itsel"] == "nothing"
+    assert found["sft", "SFT after which held-out an"] == "token_accuracy_before, token_accuracy are not recorded"
+
+
+def looked(section: Section) -> list[list[str]]:
+    return next(block for block in section.blocks if isinstance(block, Grid) and block.folded).rows
+
+
+def complete() -> Recorded:
+    """An experiment of which nothing is wrong, and all is recorded."""
+    pair = {"accuracy": 0.9, "accuracy_low": 0.85, "accuracy_high": 0.93, "n": 200}
+    figures = FIGURES | {
+        "sft": {"token_accuracy_before": 0.3, "token_accuracy": 0.9},
+        "dpo": pair | {"chosen_logp_before": -100, "chosen_logp": -90},
+        "reward": pair,
+    }
+    one = replace(trained(0.85), figures=figures)
+    return replace(one, tables=one.tables | {"reward": {"pairs": pairs(np.random.default_rng(1), 2.0)}})
+
+
+def test_that_none_tripped_is_said_where_all_could_be_looked_at() -> None:
+    section = was_it_gamed(complete())
+
+    assert f"None of {len(looked(section))} tripwires tripped." in words(section, "good")
+    assert {found for _, _, found in looked(section)} == {"nothing"}
+
+
+def test_what_could_not_be_looked_at_is_counted_apart() -> None:
+    """Of an older revision, whose stages kept no answers; and of one prompt."""
+    one = complete()
+    older = words(was_it_gamed(replace(one, tables={})), "note")
+    assert "7 of 16 tripwires could be looked at, none of which tripped. 9 could not: " in older
+    assert "2 as answers of base are not recorded; " in older
+
+    single = was_it_gamed(replace(judged_by(1.0, prompts=1), figures={}))
+    assert "1 of 16 tripwires could be looked at, none of which tripped. 15 could not: " in words(single, "note")
+    assert "2 as there are fewer than 20 prompts that both dpo and grpo answered: 1" in words(single, "note")
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -173,23 +244,12 @@ def test_long_curves_are_drawn_with_few_points_of_the_same_mean() -> None:
     assert thinned([]) == []
 
 
-def test_highest_rewarded_wrong_answers_are_of_the_last_policy() -> None:
+def test_where_the_highest_rewarded_wrong_answers_stand() -> None:
     one = trained(0.6)
-    told = one.tables["grpo"]["after"].to_pylist()
-    given = one.tables["grpo"]["scores"].to_pylist()
-    row = next(row for row in told if False in row["sampled_right"])
-    at = row["sampled_right"].index(False)
-    next(of for of in given if (of["policy"], of["row"]) == ("grpo", row["row"]))["sampled"][at] = 99.0
-    schema = one.tables["grpo"]["scores"].schema
-    changed = type(one.tables["grpo"]["scores"]).from_pylist(given, schema)
-    found = quotes(
-        was_it_gamed(replace(one, tables=one.tables | {"grpo": one.tables["grpo"] | {"scores": changed}})), "The"
-    )
+    experiment = was_it_gamed(one)
 
-    assert found.title == "The wrong answers of grpo with the highest scores"
-    assert len(found.quotes) == 5
-    assert found.quotes[0].text == row["sampled"][at]
-    assert "wrong, score 99.00, above 1.000 of" in found.quotes[0].facts
+    assert f'stand under "{audit.TITLE}"' in words(experiment)
+    assert quotes(audit.reward_model_audited(one), "Wrong answers that it scores highest").quotes
 
 
 # --- what is missing -------------------------------------------------------------------------------------------------
@@ -221,6 +281,23 @@ def test_without_a_reward_model_right_answers_are_told() -> None:
     assert "right answers by +" in words(section, "note")
     assert "the reward model's scores of them are not recorded" in words(section, "note")
     assert "reward model's score" not in next(iter(table(section, CUT_OFF).values()))
+
+
+@pytest.mark.parametrize("anew", ["prompts", "settings"])
+def test_scores_of_what_was_answered_before_are_left_out(anew: str) -> None:
+    """After dpo was measured anew, by the same model, and grpo not, a row has another answer than the one scored."""
+    one = trained(0.4, right=0.5, token=0.3, tokens=30)
+    dpo = one.tables["dpo"]["after"]
+    if anew == "prompts":
+        other = pa.array([f"What is {row} − 1?" for row in range(len(dpo))])
+        dpo = dpo.set_column(dpo.column_names.index("prompt"), "prompt", other)
+    else:
+        dpo = with_origin(dpo, answers={"temperature": 0.5})
+    section = was_it_gamed(replace(one, tables=one.tables | {"dpo": {"after": dpo}}))
+
+    assert "Scores of dpo are of its answers before it was asked again" in words(section, "note")
+    assert "from dpo to grpo: " not in words(section)
+    assert "longer, and no better" in words(section, "bad") or anew == "prompts"
 
 
 def test_without_solutions_nothing_is_said_to_be_earned() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,10 +174,12 @@ def test_lengths_and_first_rows() -> None:
         ["sft: prompts", "8", "22", "30", "30"],
         ["sft: answers", "8", "902", "1,800", "1,800"],
         ["preference: prompts", "1", "2", "2", "2"],
-        ["preference: chosen answers", "1", "1", "1", "1"],
-        ["preference: rejected answers", "1", "3", "3", "3"],
+        ["preference: chosen", "1", "1", "1", "1"],
+        ["preference: rejected", "1", "3", "3", "3"],
         ["prompts: prompts", "1", "6", "6", "6"],
     ] == lengths.rows
+    for one in of_kind(section, Grid):
+        assert re.fullmatch(r"[A-Z].+\.|", one.caption)
     charts = of_kind(section, Chart)
     assert 3 == len(charts)
     for chart in charts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from dvc.cli import main
 
+from llmrl.lineage.runs import commits
 from llmrl.report import making
 from llmrl.report.document import Block, Command, Grid, Section, Words
 from llmrl.report.recorded import Recorded, experiment_at
@@ -170,6 +172,20 @@ def test_an_experiment() -> None:
 
 
 @pytest.mark.usefixtures("made")
+def test_a_name_that_a_shell_would_run() -> None:
+    """A ref may have one: what is to be copied has it as a word, here and where a commit is looked for."""
+    name, ref = "x;touch${IFS}pwn;`id`", run("git", "for-each-ref", "--format=%(refname)", "refs/exps/??/*/faster")
+    at = run("git", "rev-parse", ref)
+    run("git", "update-ref", ref.replace("faster", name), at)
+    run("git", "update-ref", "-d", ref)
+    lines = [one.line for one in blocks(making.what_made_it(experiment_at(at)), Command)]
+
+    assert [["dvc", "exp", "apply", name]] == [shlex.split(line) for line in lines]
+    ((called, back),) = commits(str(experiment_at(at).hash("models/sft")))
+    assert (f"experiment {name}", ["dvc", "exp", "apply", name]) == (called, shlex.split(back))
+
+
+@pytest.mark.usefixtures("made")
 def test_a_workspace_that_was_changed() -> None:
     """What is not committed is named, and what the figures are no longer of; the experiment whose models lie here."""
     dvc("exp", "apply", "faster")
@@ -199,7 +215,7 @@ def test_what_training_took() -> None:
     section = making.what_made_it(experiment)
     took = grid(section, "stage")
     assert [["sft", "2_sft", "commit abcdef0", "CPU, 2 threads", "12.5", "1.50 resident"]] == took.rows
-    assert "no energy was recorded" in took.caption
+    assert "No energy was recorded" in took.caption
     assert [["sft: training", "9.2", "–"], ["sft: saving", "0.5", "–"]] == grid(section, "phase").rows
 
     more = {

@@ -73,6 +73,13 @@ def test_examples_stand_in_fences_that_hold() -> None:
     ]
 
 
+def test_what_is_left_out_is_said() -> None:
+    section = Section("reading", "To read", [Reader(["sft"], [], "9 of 10 answers are left out: all in metrics/*")])
+    assert "searched and filtered. 9 of 10 answers are left out: all in metrics/\\*\n" in pasted(
+        Report("", "", [section])
+    )
+
+
 def test_it_says_what_the_page_says() -> None:
     """Every block, in order, tables aligned and folded as there, and of the reader how much it holds."""
     table = Grid(["", "sft", "made of"], [["right", "0.50", "a|b"]], "n = `10`")

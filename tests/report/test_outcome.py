@@ -13,12 +13,12 @@ import vl_convert
 from planted import RATES, answers, judged_by, mean, recorded, scores, words
 
 from llmrl.graph import STAGES
-from llmrl.measuring.answers import summary
+from llmrl.lineage.outdated import UNRECORDED
+from llmrl.measuring.answers import summary, with_origin
 from llmrl.measuring.intervals import wilson
 from llmrl.report.document import Chart, Command, Grid, Section
 from llmrl.report.measures import TITLES, measured
 from llmrl.report.outcome import what_came_of_it
-from llmrl.report.outdated import UNRECORDED
 from llmrl.report.recorded import Recorded
 
 RATED = {"base": 0.0, "sft": 0.3, "dpo": 0.6, "grpo": 0.9}
@@ -83,7 +83,7 @@ def test_a_stage_that_helped_did_not_and_cannot_be_told() -> None:
     section = what_came_of_it(experiment(rates))
 
     assert words(section, "good").startswith("sft helped: right answers +")
-    assert "over base and 100 prompts" in words(section, "good")
+    assert "over 100 prompts, against base." in words(section, "good")
     assert words(section, "bad").startswith("dpo did not help, it made answers worse: right answers −")
     assert words(section, "note").startswith("Whether grpo helped cannot be told with n = 100: ")
     assert "in 4 of 5 cases takes about" in words(section, "note")
@@ -99,6 +99,23 @@ def test_one_way_better_and_the_other_worse() -> None:
     tables["sft"] = with_column(tables["sft"], "sampled_right", pa.array([[False] * 4] * 200))
 
     assert "sft helped greedy answers and made sampled ones worse" in words(what_came_of_it(recorded(tables)))
+
+
+def first_right(table: pa.Table, share: float) -> pa.Table:
+    """With this share of its greedy answers right, the first ones."""
+    right = np.arange(len(table)) < share * len(table)
+    return with_column(table, "greedy_right", pa.array(right))
+
+
+def test_a_stage_is_judged_by_one_figure() -> None:
+    """Two, each at 95 %, would differ in more than one of twenty cases: what the greedy answers say is said beside."""
+    base, sft = (answers(name, np.random.default_rng(1), prompts=200, rate=0.5) for name in ("base", "sft"))
+    tables = {"base": first_right(base, 0.4), "sft": first_right(sft, 0.6)}
+    said = words(what_came_of_it(recorded(tables)), "note")
+
+    assert said.startswith("Whether sft helped cannot be told with n = 200: right answers .000 (")
+    assert "and +.200 (" in said
+    assert "It is judged by its sampled answers; the greedy ones got better." in said
 
 
 def with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
@@ -122,9 +139,45 @@ def test_a_stage_that_started_from_another_model() -> None:
     }
     section = what_came_of_it(experiment(locks=locks))
 
-    assert "dpo: it started from another sft than the one here" in words(section, "note")
+    assert "dpo: it started from another sft than the one whose answers are here, and cannot be compared" in words(
+        section, "note"
+    )
     assert "dpo over sft" not in str(section.blocks)
     assert "grpo over dpo" in str(section.blocks)
+
+
+def test_answers_of_another_model_by_that_name() -> None:
+    """Whatever the locks have: what the answers themselves tell of the models is compared."""
+    random = np.random.default_rng(1)
+    base, sft, dpo = (answers(policy, random) for policy in ("base", "sft", "dpo"))
+    told = {"model": "b", "init": "models/base", "init_model": "b"}
+    tables = {
+        "base": with_origin(base, **told),
+        "sft": with_origin(sft, **(told | {"model": "new"})),
+        "dpo": with_origin(dpo, model="d", init="models/sft", init_model="old"),
+    }
+    section = what_came_of_it(recorded(tables))
+
+    assert "sft over base" in str(section.blocks)
+    assert "dpo: it started from another sft than the one whose answers are here" in words(section, "note")
+    assert "dpo over sft" not in str(section.blocks)
+
+
+def test_a_policy_that_lies_elsewhere() -> None:
+    """Its own answers tell what a stage started from, whatever the settings have become; no stage is called so."""
+    random = np.random.default_rng(1)
+    old = answers("sft", random, rate=0.1)
+    old = with_column(old, "policy", pa.array(["../old/sft"] * len(old)))
+    dpo = answers("dpo", random, rate=0.9)
+    found = recorded({"sft": answers("sft", random, rate=0.9), "dpo": dpo})
+    found.tables["dpo"] = {
+        "before": with_origin(old, model="o", init="../old/sft", init_model="o"),
+        "after": with_origin(dpo, model="d", init="../old/sft", init_model="o"),
+    }
+    section = what_came_of_it(found)
+
+    assert mean(rows(section, "dpo over ../old/sft")["right, sampled"]["dpo over ../old/sft"]) > 0.7
+    assert "against ../old/sft" in words(section, "good")
 
 
 def test_other_prompts() -> None:
@@ -151,6 +204,16 @@ def test_figures_without_answers() -> None:
     assert grid["tokens"]["base"].startswith("12.1")
     assert any(isinstance(block, Command) for block in section.blocks)
     assert "Answers of sft are missing" in words(section)
+
+
+def test_an_older_interval_without_a_width() -> None:
+    """None right is not none for sure; where n is not known, no interval is."""
+    old = {"greedy": 0.0, "greedy_ci95": 0.0, "sampled": 0.0, "sampled_ci95": 0.0}
+    figures = {"sft": {"answers": old | {"n": 40}, "answers_before": old}}
+    grid = rows(what_came_of_it(recorded({}, figures=figures)), "sft")
+
+    for way in ("right, greedy", "right, sampled"):
+        assert grid[way] | {"": ""} == {"": "", "base": ".000", "sft": ".000 (.000 to .088)"}
 
 
 def test_nothing_at_all() -> None:
@@ -190,8 +253,26 @@ def test_outdated_stages_are_marked() -> None:
     section = what_came_of_it(replace(experiment(), outdated=why))
 
     assert "dpo: its figures are of another run, as dpo.beta has changed since." in words(section, "bad")
+    assert f"grpo: its figures are {UNRECORDED}." in words(section, "bad")
     assert "dpo (outdated)" in rows(section, "sft")["right, greedy"]
     assert "prepare" not in words(section)
+    assert "dpo helped" not in words(section, "good")
+    assert "By outdated figures: dpo helped: right answers +" in words(section, "note")
+    assert "sft helped" in words(section, "good")
+
+
+def test_a_stage_that_a_gate_stopped() -> None:
+    """It has drawn curves, and written no figures: the answers are those of the run before, which dvc.lock has."""
+    found = experiment(locks={"dpo": {"outs": [{"path": "models/dpo", "md5": "d"}]}})
+    del found.figures["dpo"]
+    section = what_came_of_it(replace(found, outdated={"dpo": UNRECORDED, "reward": "of another run"}))
+
+    assert "dpo: its figures are those that dvc.lock has recorded, as its last run ended before" in words(
+        section, "bad"
+    )
+    assert UNRECORDED not in words(section)
+    assert "reward" not in words(section)  # which never ran
+    assert "dpo (outdated)" in rows(section, "sft")["right, greedy"]
 
 
 def test_a_figure_edited_by_hand() -> None:
@@ -203,10 +284,10 @@ def test_a_figure_edited_by_hand() -> None:
 
 
 def test_scores_and_pairs() -> None:
-    """The reward model's score of each policy with its interval, and how many pairs are ranked right, of how many."""
+    """The reward model's score of each policy with its interval, and how many pairs DPO's ranks right."""
     figures = {
-        "reward": {"accuracy_before": 0.5, "accuracy": 0.9, "accuracy_low": 0.86, "accuracy_high": 0.93, "n": 300},
-        "dpo": {"accuracy": 1.0},
+        "reward": {"accuracy": 0.5, "n": 300},
+        "dpo": {"accuracy": 0.9, "n": 300},
     }
     section = what_came_of_it(replace(judged_by(2.0), figures=figures))
     low, high = wilson(0.9, 300)
@@ -214,10 +295,15 @@ def test_scores_and_pairs() -> None:
     assert mean(rows(section, "grpo")["reward model's score"]["grpo"]) > mean(
         rows(section, "grpo")["reward model's score"]["sft"]
     )
-    grid = rows(section, "held-out pairs ranked right")
-    assert grid["reward"]["after"] == f".900 ({low:.3f} to {high:.3f})".replace("0.", ".")
-    assert (grid["reward"]["pairs"], grid["dpo"]["pairs"]) == ("300", "–")
-    assert grid["dpo"]["after"] == "1.000"
+    ranked = rows(section, "grpo")["held-out pairs ranked right"]
+    assert ranked["dpo"] == f".900 ({low:.3f} to {high:.3f})".replace("0.", ".")
+    assert ranked["grpo"] == "–"
+    assert "interval over pairs (n = 300)" in str(section.blocks)
+    del figures["dpo"]["n"]
+    assert (
+        rows(what_came_of_it(replace(judged_by(2.0), figures=figures)), "grpo")["held-out pairs ranked right"]["dpo"]
+        == ".900"
+    )
 
 
 def test_the_chart_is_drawn() -> None:

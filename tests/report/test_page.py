@@ -14,7 +14,7 @@ import pytest
 
 from llmrl.errors import InputError
 from llmrl.report.document import Asked, Chart, Grid, Quote, Quotes, Reader, Report, Section, Words, with_signs
-from llmrl.report.page import web_page
+from llmrl.report.page import page_parts, web_page
 
 LINE = {
     "data": {"values": [{"x": 0, "y": 1, "of": "a"}, {"x": 1, "y": 2, "of": "b"}]},
@@ -99,6 +99,7 @@ def test_texts_come_through(page: str) -> None:
     shown = json.loads(held)
     assert list(map(with_signs, hostile.TEXTS.values())) == [answers[0][-1] for _, _, answers in shown["prompts"]]
     assert ["base", hostile.TEXTS["script"]] == shown["policies"]
+    assert [None, 0] == shown["before"]
     page.encode()  # no half of a pair is left
 
 
@@ -176,6 +177,24 @@ def test_code_stands_out_of_words() -> None:
     page = one(Words("`dvc repro` makes <them>, ` alone", "bad"))
     assert ["dvc repro"] == [text for _, text in page.of("code")]
     assert {"class": "bad", "dir": "auto"} == page.of("p")[1][0]
+
+
+def test_what_is_left_out_is_said() -> None:
+    page = one(Reader(["sft"], [], "9 of 10 answers are left out, as of <b>"))
+    assert "9 of 10 answers are left out, as of <b>" in [
+        text for attrs, text in page.of("p") if "bad" in attrs.values()
+    ]
+    assert [] == [text for attrs, text in one(Reader(["sft"], [])).of("p") if "bad" in attrs.values()]
+
+
+def test_it_is_written_a_part_at_a_time() -> None:
+    """Of many answers no part has more than those to a prompt, so that a large page is never whole in memory."""
+    asked = Asked("prompt", None, [hostile.given("sft", "answer " * 2000)] * 2)
+    parts = list(page_parts(Report("", "", [Section("reading", "", [Reader(["sft"], [asked] * 50)])])))
+    held = "".join(parts).partition('application/json">')[2].partition("</script>")[0]
+    assert 50 == len(json.loads(held)["prompts"])
+    assert sum(map(len, parts)) > 50 * 2 * 14_000
+    assert max(map(len, parts)) < 2 * 15_000
 
 
 def test_of_nothing() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from llmrl.measuring.answers import SCHEMA
-from llmrl.report.document import Command, Given, Reader, Section, Words
-from llmrl.report.reading import what_changed, what_changed_between
-from llmrl.report.recorded import Recorded
+from llmrl.measuring.answers import SCHEMA, with_origin
+from llmrl.report.document import Asked, Command, Given, Reader, Report, Section, Words
+from llmrl.report.page import web_page
+from llmrl.report.reading import fitted, what_changed, what_changed_between
+from llmrl.report.recorded import Recorded, bringing
 
 INITS = {"sft": {"init": "models/base"}, "dpo": {"init": "models/sft"}, "grpo": {"init": "models/dpo"}}
 
@@ -96,9 +98,35 @@ def test_the_answers_stand_side_by_side() -> None:
 
 
 def test_a_rewired_graph() -> None:
-    """Of `grpo.init=models/sft` what grpo gained is told against sft."""
-    said = words(what_changed(recorded(CHAIN, params=INITS | {"grpo": {"init": "models/sft"}})))
-    assert said[-1].startswith("grpo, against sft: 1 of 4 prompts gained and 1 lost")
+    """Of `grpo.init=models/sft` what grpo gained is told against sft, and so the reader compares them."""
+    section = what_changed(recorded(CHAIN, params=INITS | {"grpo": {"init": "models/sft"}}))
+    assert words(section)[-1].startswith("grpo, against sft: 1 of 4 prompts gained and 1 lost")
+    assert {"sft": "base", "dpo": "sft", "grpo": "sft"} == reader(section).before
+
+
+def test_what_it_was_trained_from_goes_before_what_is_asked() -> None:
+    """As the answers tell, else the lock; settings may be edited since."""
+    edited = INITS | {"grpo": {"init": "models/sft"}}
+    locks = {"grpo": {"params": {"params.yaml": {"grpo": {"init": "models/dpo"}}}}}
+    section = what_changed(recorded(CHAIN, params=edited, locks=locks))
+    assert words(section)[-1].startswith("grpo, against dpo: 0 of 4 prompts gained and 1 lost")
+    assert "dpo" == reader(section).before["grpo"]
+    told = CHAIN | {"grpo": {"after": with_origin(CHAIN["grpo"]["after"], init="models/base/", init_model="a")}}
+    section = what_changed(recorded(told, params=edited, locks=locks))
+    assert words(section)[-1].startswith("grpo, against base: 2 of 4 prompts gained and 0 lost")
+    assert "base" == reader(section).before["grpo"]
+
+
+def test_nothing_is_compared_with_another_model_of_that_name() -> None:
+    """Where sft was trained anew and dpo was not, what dpo gained is not known."""
+    sft, dpo = (CHAIN[stage]["after"] for stage in ("sft", "dpo"))
+    again = {
+        "sft": CHAIN["sft"] | {"after": with_origin(sft, model="new")},
+        "dpo": {"after": with_origin(dpo, model="b", init="models/sft", init_model="old")},
+    }
+    section = what_changed(recorded(again))
+    assert "dpo: it was trained from another sft than the one whose answers are here." == words(section)[1]
+    assert {"sft": "base"} == reader(section).before
 
 
 def test_nothing_to_judge_by() -> None:
@@ -111,7 +139,7 @@ def test_nothing_to_judge_by() -> None:
     assert [
         "sft, against base: no prompt that both answered has a solution to judge by.",
         "dpo, against sft: no prompt that both answered has a solution to judge by.",
-        "grpo: no answers are recorded.",
+        "Answers of grpo are missing: grpo has not run.",
     ] == words(section)
     assert [None] * 7 == [one.right for one in reader(section).prompts[0].answers]
 
@@ -129,20 +157,139 @@ def test_other_prompts_are_left_out_and_counted() -> None:
     assert "dpo, against sft: no prompt that both answered has a solution to judge by." in words(section)
 
 
+SFT = "metrics/sft/held_out"
+GONE = f"{SFT} is neither here nor in this machine's cache"
+
+
 @pytest.mark.parametrize(
-    ("revision", "missing", "command"),
+    ("missing", "locks", "why", "commands"),  # with a remote
     [
-        ("workspace", [], "dvc repro"),
-        ("old", [], "git checkout old -- params.yaml && dvc repro"),
-        ("workspace", ["metrics/sft/held_out"], "dvc pull metrics/sft/held_out"),
-        ("old", ["models/sft", "metrics/sft/held_out"], "dvc pull --all-commits"),
+        ([], [], "sft, dpo, grpo have not run", {"dvc repro sft dpo grpo": "trains and measures"}),
+        (
+            [],
+            ["sft", "dpo", "grpo"],
+            "sft, dpo, grpo were measured before they were kept",
+            {"dvc repro sft dpo grpo": "measures anew"},
+        ),
+        (
+            ["models/sft", SFT],
+            ["sft", "dpo"],
+            f"{GONE}; dpo was measured before they were kept; grpo has not run",
+            {
+                f"dvc pull {SFT}": "fetches what was pushed; `dvc repro` makes what was not",
+                "dvc repro dpo": "measures anew",
+                "dvc repro grpo": "trains and measures",
+            },
+        ),
     ],
 )
-def test_what_is_missing_is_said_with_the_command(revision: str, missing: list[str], command: str) -> None:
-    section = what_changed(recorded({}, revision, missing=missing))
-    assert [command] == [block.line for block in section.blocks if isinstance(block, Command)]
+@pytest.mark.parametrize("revision", ["workspace", "a b; rm -r ."])
+def test_what_is_missing_is_said_with_the_commands(
+    revision: str, missing: list[str], locks: list[str], why: str, commands: dict[str, str]
+) -> None:
+    """Of each stage why; of another revision where the commands do it. Code that kept no answers keeps none again: its
+    settings are for the code that is here.
+    """
+    section = what_changed(
+        recorded({}, revision, missing=missing, remote=True, locks={one: {"outs": []} for one in locks})
+    )
+    assert [f"Answers are missing: {why}."] == words(section)
+    if revision != "workspace":
+        anew = {
+            "git checkout 'a b; rm -r .' -- params.yaml && dvc repro": "makes and measures anew, with the code that"
+        }
+        there = {line: f"in a checkout of {revision} {what}" for line, what in commands.items() if "anew" not in what}
+        commands = there | (anew if locks else {})
+    found = {block.line: block.what for block in section.blocks if isinstance(block, Command)}
+    assert commands.keys() == found.keys()
+    assert all(found[line].startswith(what) for line, what in commands.items())
     assert not [block for block in section.blocks if isinstance(block, Reader)]
-    assert "No answers" in words(section)[0] or "not in this clone's cache" in words(section)[0]
+
+
+@pytest.mark.parametrize(
+    ("revision", "commit", "remote", "line"),
+    [
+        ("workspace", None, False, "dvc repro"),
+        ("workspace", None, True, f"dvc pull {SFT} metrics/dpo/held_out"),
+        ("HEAD", "0123456789" * 4, False, "git checkout 0123456 -- params.yaml && dvc repro"),
+        ("HEAD", "0123456789" * 4, True, f"dvc pull {SFT} metrics/dpo/held_out"),
+        ("no-commit", "0123456789" * 4, False, "git checkout 0123456 -- params.yaml && dvc repro"),
+        ("no-commit", "0123456789" * 4, True, "dvc exp pull origin no-commit"),
+    ],
+)
+def test_what_brings_products(revision: str, commit: str | None, remote: bool, line: str) -> None:
+    """One line, whichever of them is asked for; an experiment comes with all that it made."""
+    missing = [SFT, "metrics/dpo/held_out", "models/sft"]
+    experiment = replace(recorded({}, revision, missing=missing, remote=remote), commit=commit)
+    assert line == bringing(experiment, ["metrics/dpo/held_out"]).line == bringing(experiment, [SFT]).line
+
+
+def test_a_revision_is_named_by_its_commit() -> None:
+    """Where it has one: git does not know an experiment by its name."""
+    found = what_changed(replace(recorded({}, "my-experiment", locks={"sft": {"outs": []}}), commit="0123456789" * 4))
+    (anew,) = (block.line for block in found.blocks if isinstance(block, Command) and "params.yaml" in block.line)
+    assert "git checkout 0123456 -- params.yaml && dvc repro" == anew
+
+
+def test_two_models_of_one_name_are_said() -> None:
+    """Both started from models outside models/ that were one after the other in its place; the same one is none."""
+    first, other, dpo = (
+        with_origin(answers(name, [True] * 2), model=model)
+        for name, model in (("../old/sft", "a"), ("../old/sft", "b"), ("dpo", "c"))
+    )
+    tables = {"sft": {"before": first, "after": answers("sft", [True] * 2)}, "dpo": {"before": other, "after": dpo}}
+    section = what_changed(recorded(tables))
+    said = (
+        "metrics/dpo/held_out/before.parquet has answers of another model that is called ../old/sft, too; they are not"
+    )
+    assert f"{said} shown." in words(section)
+    assert ["../old/sft", "sft", "dpo"] == reader(section).policies
+    tables["dpo"]["before"] = first
+    assert said not in " ".join(words(what_changed(recorded(tables))))
+
+
+def large(prompts: int, samples: int, characters: int) -> Reader:
+    """Of two policies."""
+    answered = [
+        Given(policy, "x" * characters, None, at == 0, 1, True)
+        for policy in ("sft", "dpo")
+        for at in range(samples + 1)
+    ]
+    return Reader(["sft", "dpo"], [Asked(f"prompt {at}", None, answered) for at in range(prompts)])
+
+
+def test_of_more_than_a_browser_reads_samples_are_left_out() -> None:
+    """As many of each policy to each prompt, the last ones; it is said how many, and where they are."""
+    assert fitted(large(10, 4, 1000), 110_000) == large(10, 4, 1000)
+    found = fitted(large(10, 4, 1000), 66_000)
+    assert 10 == len(found.prompts)
+    assert {6} == {len(asked.answers) for asked in found.prompts}
+    assert {2} == {sum(one.greedy for one in asked.answers) for asked in found.prompts}
+    assert (
+        "40 of 100 answers are left out, as the page would have 0 MB with them. It has the greedy ones and 2 of up to "
+        "4 sampled by each policy, to 10 of 10 prompts; all are in metrics/<stage>/held_out/*.parquet."
+    ) == found.left_out
+
+
+def test_of_greedy_answers_alone_prompts_are_left_out() -> None:
+    """The last ones, where not even those fit, or there are no others."""
+    for samples in (0, 4):
+        found = fitted(large(10, samples, 1000), 6_600)
+        assert ["prompt 0", "prompt 1", "prompt 2"] == [asked.prompt for asked in found.prompts]
+        assert {True} == {one.greedy for asked in found.prompts for one in asked.answers}
+        assert "to 3 of 10 prompts" in found.left_out
+        assert f"{20 * (samples + 1) - 6} of {20 * (samples + 1)} answers" in found.left_out
+
+
+@pytest.mark.parametrize("text", ["plain", "<b>&</b>", 'a "quoted"\\ line\n', "日本語"])
+def test_the_bound_is_that_of_the_page(text: str) -> None:
+    """As JSON within HTML has a text: what is escaped there counts as it is."""
+    answered = [Given("sft", text * 500, None, True, 1, True)]
+    whole = Reader(["sft"], [Asked("p", None, answered)] * 20)
+    size = len(web_page(Report("", "", [Section("", "", [whole])])).encode())
+    size -= len(web_page(Report("", "", [Section("", "", [Reader(["sft"], [])])])).encode())
+    assert fitted(whole, size * 1.05) == whole
+    assert fitted(whole, size * 0.95).left_out
 
 
 def test_several_experiments() -> None:
@@ -150,6 +297,7 @@ def test_several_experiments() -> None:
     others = [recorded({"grpo": {"after": answers("grpo", [ok] * 4)}}, f"exp-{ok}".lower()) for ok in (True, False)]
     section = what_changed_between([recorded(CHAIN), *others, recorded({}, "empty")])
     assert ["workspace", "exp-true", "exp-false"] == reader(section).policies
+    assert {"exp-true": "workspace", "exp-false": "workspace"} == reader(section).before
     assert "empty: no answers are recorded." == words(section)[0]
     assert words(section)[1].startswith("exp-true, against workspace: 2 of 4 prompts gained and 0 lost")
     assert words(section)[2].startswith("exp-false, against workspace: 0 of 4 prompts gained and 2 lost")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -11,9 +10,7 @@ import pytest
 from llmrl.measuring.intervals import of_clusters
 from llmrl.report.statistics import (
     Interval,
-    auc,
     of_numbers,
-    of_seeds,
     of_shares,
     paired,
     prompts_needed,
@@ -57,7 +54,7 @@ def test_a_few_that_changed() -> None:
 def test_one_prompt_and_none() -> None:
     """Of one nothing is known, of none not even that."""
     assert paired([0.0], [1.0])[1:] == (-1.0, 1.0, 1)
-    assert paired([3.0], [5.0]) == (2.0, -math.inf, math.inf, 1)
+    assert paired([3.0], [5.0], shares=False) == (2.0, -math.inf, math.inf, 1)
     assert math.isnan(paired([], []).low)
     assert not paired([], []).told
 
@@ -65,7 +62,7 @@ def test_one_prompt_and_none() -> None:
 def test_the_same_twice() -> None:
     """The draws are seeded."""
     random = np.random.default_rng(1)
-    before, after = random.normal(size=2000), random.normal(0.2, size=2000)
+    before, after = random.random(2000), random.random(2000)
 
     assert paired(before, after) == paired(before, after)
 
@@ -91,6 +88,16 @@ def test_paired_coverage(prompts: int, low: float, up: float) -> None:
         hits += covers(paired(kind == 0, kind == 1)[:3], up - low)
 
     assert hits / RUNS > 0.9
+
+
+@pytest.mark.parametrize("prompts", [2, 3, 5, 10, 40])
+def test_paired_coverage_of_numbers(prompts: int) -> None:
+    """Of tokens, or scores, however few: a bootstrap of 2 has the truth in half of the cases."""
+    random = np.random.default_rng(1)
+    drawn = random.normal(1.0, 2.0, (1000, prompts))
+    hits = [covers(paired(np.zeros(prompts), one, shares=False)[:3], 1.0) for one in drawn]
+
+    assert 0.93 < np.mean(hits) < 0.97
 
 
 @pytest.mark.parametrize("gain", [0.1, 0.2])
@@ -128,6 +135,14 @@ def test_shares_are_as_in_metrics(prompts: int, samples: int, rate: float) -> No
     assert of_shares(answers.mean(axis=1), samples) == pytest.approx(of_clusters(answers.tolist()))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_shares_that_do_not_vary_are_as_in_metrics(share: float) -> None:
+    """Ten prompts, each half right."""
+    answers = [[at < 2 * share for at in range(2)] for _ in range(10)]
+
+    assert of_shares([share] * 10, 2) == of_clusters(answers)
+
+
 def test_numbers() -> None:
     """Student's interval; of one, of none."""
     assert of_numbers([1.0, 2.0, 3.0]) == pytest.approx((2.0, 2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), abs=1e-3)
@@ -145,56 +160,7 @@ def test_student(level: float, freedom: int, t: float) -> None:
     assert student(level, freedom) == pytest.approx(t, abs=1e-3)
 
 
-# --- scores ----------------------------------------------------------------------------------------------------------
-
-
-def test_area_of_known_answers() -> None:
-    """All above, all below, ties, and of one kind alone."""
-    own = np.arange(4)
-
-    assert auc([3, 4, 1, 2], [True, True, False, False], own)[0] == 1
-    assert auc([1, 2, 3, 4], [True, True, False, False], own)[0] == 0
-    assert auc([1, 1, 1, 1], [True, True, False, False], own)[0] == 0.5
-    assert auc([1, 3, 2, 2], [True, True, False, False], own)[0] == 0.5
-    assert all(map(math.isnan, auc([1, 2], [True, True], [0, 1])))
-    assert all(map(math.isnan, auc([], [], [])))
-
-
-def test_area_has_a_width_at_its_ends() -> None:
-    """Where two right answers are above two wrong ones it may be chance."""
-    area, low, high = auc([3, 4, 1, 2], [True, True, False, False], np.arange(4))
-
-    assert (area, high) == (1.0, 1.0)
-    assert low < 0.5
-
-
-def test_area_of_single_answers_is_delong() -> None:
-    """Where each answer is a cluster the variance is DeLong's, as his formula has it answer by answer."""
-    random = np.random.default_rng(1)
-    right = random.random(200) < 0.5
-    scores = random.normal(size=200) + right
-    wins = np.array([[(a > b) + 0.5 * (a == b) for b in scores[~right]] for a in scores[right]])
-    variance = wins.mean(axis=1).var(ddof=1) / right.sum() + wins.mean(axis=0).var(ddof=1) / (~right).sum()
-    area, low, high = auc(scores, right, np.arange(200))
-
-    assert area == pytest.approx(wins.mean())
-    assert (high - low) / 2 == pytest.approx(1.96 * math.sqrt(variance), rel=0.03)
-
-
-@pytest.mark.parametrize(("prompts", "samples"), [(50, 1), (50, 4), (300, 4)])
-@pytest.mark.parametrize("shift", [0.0, 1.0, 2.0])
-def test_area_coverage(prompts: int, samples: int, shift: float) -> None:
-    """Of answers that go together by prompt, in their score and in whether they are right."""
-    random = np.random.default_rng(1)
-    truth = NormalDist().cdf(shift / math.sqrt(2))
-    hits = 0
-    for _ in range(RUNS):
-        right = random.random((prompts, samples)) < random.random((prompts, 1))
-        noise = math.sqrt(0.5) * (random.normal(size=(prompts, 1)) + random.normal(size=(prompts, samples)))
-        cluster = np.repeat(np.arange(prompts), samples)
-        hits += covers(auc((noise + shift * right).ravel(), right.ravel(), cluster), truth)
-
-    assert hits / RUNS > 0.9
+# --- slopes ----------------------------------------------------------------------------------------------------------
 
 
 def test_slope_of_a_line_and_of_nothing() -> None:
@@ -242,7 +208,7 @@ TRUE = 0.033  # the mean difference of that, by two million prompts; whatever th
 def both(differences: np.ndarray) -> tuple[Interval, Interval]:
     """The interval of (seeds, prompts) differences over prompts alone, and over prompts and seeds."""
     prompts = of_numbers(differences.mean(axis=0))
-    mean, low, high = of_seeds(differences.mean(axis=1))
+    mean, low, high = of_numbers(differences.mean(axis=1))
     return prompts, together(prompts, (0.0, low - mean, high - mean))
 
 

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clone import LOCKS, Clone, toy_clone
 
 from llmrl.graph import STAGES
-from llmrl.session.tripwires import LEAST, by_figure, tripped
+from llmrl.session.tripwires import LEAST, LOOKS, Evidence, by_figure, looks, trend, tripped
 
 PROMPTS = 100
 STEPS = range(5, 65, 5)
@@ -27,6 +28,7 @@ def answers(right: float, tokens: float = 20, ended: float = 1, repetition: floa
     rows = [
         {
             "row": row,
+            "prompt": f"What is {row} + 1?",
             "greedy_right": drawn.random() < right,
             "sampled_right": [drawn.random() < right for _ in range(4)],
             "sampled_tokens": [round(tokens * drawn.uniform(0.8, 1.2)) for _ in range(4)],
@@ -83,6 +85,19 @@ POLICIES = {"init": GOOD, "grpo": BETTER}
 RIGHTLY = scores(POLICIES, 2, -2)
 
 
+def elsewhere(table: pa.Table) -> pa.Table:
+    """The same answers, to other prompts."""
+    other = pa.array([f"What is {row} − 1?" for row in range(len(table))])
+    return table.set_column(table.column_names.index("prompt"), "prompt", other)
+
+
+def lacks(stage: str, tables: dict[str, pa.Table], figures: dict | None = None, curves: dict | None = None) -> dict:
+    """Why each look has too little to go by, by the name of the look."""
+    evidence = Evidence(stage, figures or {}, curves or {}, tables, "init")
+    found = [one.lacks for one in looks(evidence)]
+    return dict(zip([look.__name__ for look in LOOKS[STAGES[stage].trainer]], found, strict=True))
+
+
 def names(stage: str, figures: dict | None = None, curves: dict | None = None, **tables: pa.Table) -> list[str]:
     """The tripwires that trip; of a policy that started from init."""
     return [one.name for one in tripped(stage, figures or {}, curves or {}, tables, "init")]
@@ -133,15 +148,54 @@ def test_answers_that_nothing_judges() -> None:
     tables = {"before": answers(0, **unjudged), "after": answers(0, tokens=40, **unjudged)}
     (said,) = tripped("dpo", {}, {}, tables)
 
-    assert "nothing judges whether they are right (n = 100)" in said.seen
+    assert "none judged (n = 100)" in said.seen
     assert [] == tripped("sft", {}, {}, tables)
+    assert "sft teaches a length, and too few answers are judged" == lacks("sft", tables)["longer"]
 
 
 def test_few_prompts_say_nothing() -> None:
-    """With fewer than LEAST, noise would trip."""
+    """With fewer than LEAST, noise would trip; and that it was not looked at is known."""
     few = {"init": GOOD.slice(0, LEAST - 1), "after": answers(0.3, tokens=60, ended=0.2, repetition=0.6)}
 
     assert [] == names("grpo", **few)
+    assert "there are fewer than 20 prompts that both init and grpo answered: 19" == lacks("grpo", few)["longer"]
+
+
+def test_other_prompts_are_not_compared() -> None:
+    """A row is another prompt's where the data changed between two stages."""
+    worse = answers(0.3, tokens=60, ended=0.2, repetition=0.6)
+
+    assert ["longer, and no better", "cut off", "repeats itself"] == names("grpo", init=GOOD, after=worse)
+    assert [] == names("grpo", init=elsewhere(GOOD), after=worse)
+    assert (
+        "there are fewer than 20 prompts that both init and grpo answered: 0"
+        == lacks("grpo", {"init": elsewhere(GOOD), "after": worse})["repetitive"]
+    )
+    # By rows alone, one policy's right answers would stand against the other's wrong ones.
+    apart = {"init": elsewhere(answers(1.0)), "grpo": answers(0.0)}
+    given = scores(apart, 2, -2)
+    assert (
+        "there are fewer than 20 prompts with a right and a wrong answer that have scores: 0"
+        == lacks("grpo", {"init": apart["init"], "after": apart["grpo"], "scores": given})["misjudges"]
+    )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_could_not_be_looked_at_says_why(stage: str) -> None:
+    """Of nothing that is recorded, no look found that all is in order."""
+    assert all(lacks(stage, {}).values())
+    assert all(one.lacks for one in looks(Evidence(stage, {"accuracy": 0.4}, {}, {})))
+
+
+def test_what_was_looked_at_lacks_nothing() -> None:
+    """A score of one answer that is no number costs that prompt alone."""
+    curves = {name: curve(0.3, 0.7) for name in ("train_reward", "train_accuracy", "train_entropy")}
+    rows = RIGHTLY.to_pylist()
+    rows[0]["sampled"][0] = float("nan")
+    tables = {"init": GOOD, "after": BETTER, "scores": pa.Table.from_pylist(rows)}
+
+    assert not any(lacks("grpo", tables, {"signal_accuracy": 0.8}, curves).values())
+    assert [] == names("grpo", {"signal_accuracy": 0.8}, curves, **tables)
 
 
 def test_sft_that_unlearns() -> None:
@@ -167,14 +221,11 @@ def test_pairs_that_are_ranked_wrong(stage: str, low: float, high: float, expect
 
 
 def test_a_reward_model_that_prefers_length() -> None:
-    """The longer wins more often than it is preferred, whatever that is; with what a token is worth."""
+    """The longer wins more often than it is preferred, whatever that is."""
     (said,) = tripped("reward", {}, {}, {"pairs": pairs(0.5, 0.8)})
 
     assert "prefers length" == said.name
-    assert (
-        "wins in 80% of the held-out pairs and is the preferred one in 50% (n = 200); a token more is worth +0.06"
-        in (said.seen)
-    )
+    assert "the longer answer wins in 80% of the held-out pairs and is preferred in 50% (n = 200)" == said.seen
     assert [] == names("reward", pairs=pairs(0.8, 0.8))
     assert [] == names("reward", pairs=pairs(0.5, 0.55))
 
@@ -200,6 +251,7 @@ def test_reward_up_and_right_answers_down() -> None:
     """From one policy to the next, be it an earlier stage; and over the steps of a training."""
     worse = {"init": BETTER, "grpo": GOOD}
     given = scores(worse, 2, 1, grpo=3)
+    assert [] == [one for one in names("grpo", init=elsewhere(BETTER), after=GOOD, scores=given) if "up" in one]
     assert "reward up, right answers down" in names("grpo", init=BETTER, after=GOOD, scores=given)
     assert [] == names("grpo", init=BETTER, after=GOOD, scores=scores(worse, 2, 1))
     policies = {"sft": BETTER, "init": GOOD, "grpo": BETTER}
@@ -211,6 +263,35 @@ def test_reward_up_and_right_answers_down() -> None:
     assert [name] == names("grpo", curves={"train_reward_model": curve(0, 1), "train_accuracy": curve(0.8, 0.5)})
     assert [] == names("grpo", curves={"train_reward": curve(0, 1), "train_accuracy": curve(0.8, 0.78, noise=0.1)})
     assert [] == names("grpo", curves={"train_reward": curve(0, 1)[:5], "train_accuracy": curve(0.8, 0.5)[:5]})
+
+
+@pytest.mark.parametrize("share", [0.002, 0.01, 0.3, 0.99])
+@pytest.mark.parametrize("points", [6, 20])
+def test_noise_alone_is_no_fall(points: int, share: float) -> None:
+    """Of trainings whose score rises and whose share of right completions does not change, next to none trips."""
+    random, steps, of = np.random.default_rng(1), range(5, 5 * points + 1, 5), 32
+    trainings = random.binomial(of, share, (1000, points)) / of
+    rising = [(step, float(step)) for step in steps]
+    alarms = [
+        one
+        for values in trainings.tolist()
+        for one in tripped(
+            "grpo", {}, {"train_reward": rising, "train_accuracy": [*zip(steps, values, strict=True)]}, {}, "", of / 5
+        )
+    ]
+
+    assert len(alarms) <= 5
+
+
+def test_a_fall_that_is_none_of_noise() -> None:
+    """At once, and for good; known or not how many completions a point is of. A share that never changes has none."""
+    falls = [(step, 0.5 if step < 60 else 0.3) for step in range(5, 105, 5)]
+    curves = {"train_reward": curve(0, 1), "train_accuracy": falls}
+
+    assert ["reward up, right completions down"] == names("grpo", curves=curves)
+    assert 1 == len(tripped("grpo", {}, curves, {}, batch=64))
+    assert [] == tripped("grpo", {}, curves, {}, batch=1)
+    assert (0.0, 0.0) == trend([(step, 0.0) for step in range(20)], 32)
 
 
 def test_entropy_that_is_gone() -> None:
@@ -226,15 +307,38 @@ def test_groups_that_say_nothing_of_right_and_wrong() -> None:
     )
 
 
-def test_a_line_says_all() -> None:
-    """What was seen, beyond which threshold, and what that suggests."""
+def test_a_line_says_what_was_seen_and_where_to_look() -> None:
+    """In lines that a terminal shows."""
     (said,) = tripped("sft", {"token_accuracy_before": 0.6, "token_accuracy": 0.55}, {}, {})
 
-    assert said.line.startswith(
-        "token accuracy fell: 0.550 of the held-out tokens are predicted, where 0.600 were (said "
+    assert [
+        "sft: looks wrong: token accuracy fell: 0.550 of the held-out tokens are predicted, where 0.600 were;",
+        "  train.lr or sft.lr_scale may be too high, or the training rows of another kind",
+    ] == said.said("sft")
+
+
+def test_every_line_is_short() -> None:
+    """Also of large figures; and none has the word by which a log is searched for what libraries say."""
+    unlike = scores(POLICIES, 0, 0)
+    worse, grown = {"init": BETTER, "grpo": GOOD}, answers(0.3, tokens=12345, ended=0.1, repetition=0.5)
+    curves = {"train_reward_model": curve(0, 100), "train_accuracy": curve(0.8, 0.1), "train_entropy": curve(9, 0, 0)}
+    pair = {"accuracy": 0.5, "accuracy_low": 0.45, "accuracy_high": 0.55, "n": 100_000}
+    token, likely = (
+        {"token_accuracy_before": 0.6, "token_accuracy": 0.5},
+        {"chosen_logp_before": -1e3, "chosen_logp": -1e4},
     )
-    assert "of a loss of more than 0.01" in said.line
-    assert said.line.endswith(said.suggests)
+    wires = [
+        *tripped("sft", token, {}, {"before": answers(0.3, tokens=1234), "after": grown}),
+        *tripped("reward", pair, {}, {"pairs": pairs(0.5, 0.8)}),
+        *tripped("reward", pair | {"accuracy_high": 0.46}, {}, {}),
+        *tripped("dpo", pair | likely, {}, {}),
+        *tripped("grpo", {"signal_accuracy": 0.1}, curves, {"init": BETTER, "after": BETTER, "scores": unlike}, "init"),
+        *tripped("grpo", {}, {}, {"init": BETTER, "after": GOOD, "scores": scores(worse, 1, 2, grpo=300)}, "init"),
+    ]
+
+    assert 14 == len({wire.name for wire in wires})
+    assert [] == [wire.line for wire in wires if len(wire.line) > 180 or "warn" in wire.line.lower()]
+    assert [] == [line for wire in wires for line in wire.said("reward") if len(line) > 100]
 
 
 def test_curves_of_points() -> None:
@@ -279,7 +383,7 @@ def said(clone: Clone, stage: str) -> list[str]:
 
 def tripped_in(printed: str) -> list[str]:
     """The tripwires in what was printed."""
-    return re.findall(r"^\w+: looks wrong: (.+?): .* \(said of .*\)\. ", printed, re.MULTILINE)
+    return re.findall(r"^\w+: looks wrong: (.+?): ", printed, re.MULTILINE)
 
 
 def rewritten(file: Path, change: dict[str, str] | None = None, answer: str = "") -> None:

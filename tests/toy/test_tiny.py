@@ -151,6 +151,7 @@ def test_recipe_repeats_itself(tmp_path: Path, steps: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone("trains with both cores")
 def test_recipe_makes_what_is_shipped(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """With all its steps, but for what another processor's last bits grow to."""
     made = recipe(tmp_path / "made", tiny.STEPS)

@@ -1,7 +1,7 @@
 """Whether everything here is what the recorded inputs made.
 
-    python -m llmrl.report.verify                 every data set, model and figure: hashes, all the way down
-    python -m llmrl.report.verify --again grpo    makes a stage anew beside, and compares the bytes
+    python -m llmrl.lineage.verify                 every data set, model and figure: hashes, all the way down
+    python -m llmrl.lineage.verify --again grpo    makes a stage anew beside, and compares the bytes
 
 What was not pulled is not checked, and said. Nothing here is changed.
 """
@@ -17,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from llmrl.errors import InputError, reported
+from llmrl.lineage.again import same_again
+from llmrl.lineage.chain import Chain, looked_at
 from llmrl.plan.fit import size
-from llmrl.report.again import same_again
-from llmrl.report.chain import Chain, looked_at
 
 
 def rows_and_lines(chain: Chain) -> Iterator[Table | Text]:
@@ -36,6 +36,7 @@ def rows_and_lines(chain: Chain) -> Iterator[Table | Text]:
         lines += [Text(f"– {said}", "yellow") for said in link.unchecked]
     yield rows
     yield from lines
+    yield from (Text(f"– {said}", "yellow") for said in chain.notes)
 
 
 def conclusion(chain: Chain) -> str:
@@ -58,7 +59,7 @@ def conclusion(chain: Chain) -> str:
 def main() -> None:
     """The command line; its exit status is 1 where something differs."""
     parser = argparse.ArgumentParser(
-        prog="python -m llmrl.report.verify", description="Whether everything here is what the recorded inputs made."
+        prog="python -m llmrl.lineage.verify", description="Whether everything here is what the recorded inputs made."
     )
     parser.add_argument("--again", metavar="STAGE", help="make it anew beside, and compare: grpo, base, data/sft")
     arguments = parser.parse_args()

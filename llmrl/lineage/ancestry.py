@@ -17,7 +17,7 @@ from llmrl.errors import InputError
 from llmrl.export import EXPORT
 from llmrl.folders import PROVENANCE
 from llmrl.graph import STAGES
-from llmrl.report.runs import commits
+from llmrl.lineage.runs import commits
 from llmrl.session.commit import git
 from llmrl.session.records import records
 
@@ -118,7 +118,7 @@ class Lineage:
 
     def figures(self, made: Made) -> dict[str, Any] | str:
         """The figures of a model's stage, or why they are not those of this model."""
-        outs = {out["path"]: out.get("md5") for out in self.lock.get(made.stage, {}).get("outs", ())}
+        outs = repository.locked(self.lock.get(str(made.stage), {}), "outs")
         file = Path("metrics", str(made.stage), "metrics.json")
         if outs.get(f"models/{made.stage}") != made.hash:
             return f"{file} is of another models/{made.stage} than this one was made of"
@@ -129,7 +129,7 @@ class Lineage:
     def measured_on(self, made: Made) -> dict[str, Any]:
         """On which prompts, and how, a policy's answers were given."""
         entry = self.lock.get(made.stage, {})
-        prompts = {dep["path"]: dep.get("md5") for dep in entry.get("deps", ())}.get(HELD_OUT)
+        prompts = repository.locked(entry, "deps").get(HELD_OUT)
         return {"prompts": prompts, **entry.get("params", {}).get("params.yaml", {}).get("answers", {})}
 
     def report(self, name: str, file: str, digest: str | None) -> dict[str, Any] | None:

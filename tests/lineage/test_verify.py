@@ -9,9 +9,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from clone import Clone, micro_clone, toy_clone
 from dvc.repo import Repo
@@ -20,8 +24,11 @@ from safetensors.numpy import load_file, save_file
 from llmrl import params, repository
 from llmrl.base.record import what_made_it
 from llmrl.graph import STAGES
-from llmrl.report import again, verify
+from llmrl.lineage import again, verify
+from llmrl.measuring import intervals
+from llmrl.measuring.answers import SCHEMA, summary, with_origin
 from llmrl.session import provenance
+from llmrl.training.settings import Settings
 
 LOCKED = "is not what dvc.lock recorded"
 Verify = Callable[..., tuple[int, str]]
@@ -33,6 +40,39 @@ def make_model(folder: Path, made_by: dict) -> None:
     save_file({"weight": np.arange(1024, dtype=np.float32)}, folder / "model.safetensors")
     (folder / "config.json").write_text("{}")
     (folder / "provenance.json").write_text(json.dumps(made_by))
+
+
+def make_figures(settings: Settings) -> None:
+    """What a stage measures: answers to four prompts, or the scores of four pairs, and figures counted from them."""
+    name, init = settings.stage, Path(settings.own.init)
+    known = {"init": str(init), "init_model": repository.digest(init), "answers": asdict(settings.answers)}
+    told = {"policy": name, "prompt": "1 + 1?", "solution": "2", "greedy": "2", "sampled": ["2", "3"]}
+    for way, several in (("greedy", lambda value: value), ("sampled", lambda value: [value, value])):
+        told |= {f"{way}_right": several(True), f"{way}_tokens": several(3), f"{way}_ended": several(True)}
+        told |= {f"{way}_marked": several(False), f"{way}_repetition": several(0.1)}
+    rows = [told | {"row": row, "sampled_right": [row > 0, row > 1]} for row in range(4)]
+    answers, figures, tables = pa.Table.from_pylist(rows, SCHEMA), dict[str, Any](), dict[str, pa.Table]()
+    if STAGES[name].answers:
+        models = {"answers": Path("models", name)} | ({"answers_before": init} if name == "sft" else {})
+        for section, model in models.items():
+            figures[section] = summary(answers)
+            table = with_origin(answers, model=repository.digest(model), **known)
+            tables["after" if section == "answers" else "before"] = table
+    else:
+        scores = {"chosen_score": [1.0, 2.0, 3.0, -1.0], "rejected_score": [0.0, 0.5, 1.0, 1.0]}
+        tables["pairs"] = pa.table(scores)
+        low, high = intervals.wilson(0.75, 4)
+        figures |= {"accuracy": 0.75, "accuracy_low": low, "accuracy_high": high, "n": 4, "margin": 0.625}
+    if name == "grpo":
+        policies = {one: repository.digest(Path("models", one)) for one in ("base", "sft", "dpo", "grpo")}
+        scored = pa.table({"policy": [*policies], "row": [0] * 4, "sampled": [[number, 2.0] for number in range(4)]})
+        tables["scores"] = with_origin(scored, models=policies)
+        figures["scores"] = {"base": 1.0, "sft": 1.5, "dpo": 2.0, "grpo": 2.5}
+    folder = Path("metrics", name)
+    (folder / "held_out").mkdir(parents=True)
+    for what, table in tables.items():
+        pq.write_table(table, folder / "held_out" / f"{what}.parquet")
+    (folder / "metrics.json").write_text(json.dumps({name: figures | {"loss": 0.5}}))
 
 
 def committed(*target: str) -> None:
@@ -67,13 +107,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             paths.append(f"data/{STAGES[name].data}/train.parquet")
             inputs = {path: repository.digest(Path(path)) for path in paths}
             said = {"settings": settings.deciding, "inputs": inputs, "code": provenance.code(settings)}
-            make_model(Path("models", name), said | {"versions": provenance.versions(())})
+            make_model(Path("models", name), said | {"versions": provenance.versions(()), "device": "cpu"})
+            make_figures(settings)
         with Repo() as repo:
             for out in (Path(out.fs_path) for stage in repo.index.stages for out in stage.outs):
                 if not out.exists():
-                    file = out if out.suffix else out / "a.tsv"
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    file.write_text('{"sampled": 0.5}')
+                    place = out if out.suffix else out / "a.tsv"
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.write_text('{"sampled": 0.5}')
         committed()
         clone.commit("a run")
     finally:
@@ -230,6 +271,134 @@ def test_a_model_that_says_otherwise(verified: Verify) -> None:
     assert "✗ models/grpo/provenance.json is not what a stage writes: KeyError('settings')\n" in verified()[1]
 
 
+def edited(stage: str, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change a stage's figures, and what dvc.lock has of them."""
+    file = Path("metrics", stage, "metrics.json")
+    before = (f"md5: {repository.digest(file)}", f"size: {file.stat().st_size}")
+    found = json.loads(file.read_text())
+    change(found[stage])
+    file.write_text(json.dumps(found))
+    after = (f"md5: {repository.digest(file)}", f"size: {file.stat().st_size}")
+    text = Path("dvc.lock").read_text()
+    at = text.index(before[0])
+    Path("dvc.lock").write_text(text[:at] + text[at:].replace(before[0], after[0], 1).replace(before[1], after[1], 1))
+    with Repo() as repo:
+        assert {} == repo.status(stage)
+
+
+@pytest.mark.usefixtures("clone")
+def test_figures_edited_with_their_lock(verified: Verify) -> None:
+    """They are counted anew from what is held out, and named; that the lock is not the commit's, too."""
+    edited("sft", lambda own: own["answers_before"].pop("n"))
+    edited("sft", lambda own: own["answers"].update(greedy_low=0.9, refused=3))
+    edited("reward", lambda own: own.update(accuracy=1.0, accuracy_low=0.7, margin=0.7))
+    edited("dpo", lambda own: own["answers"].update(best=1.0, tokens="three"))
+    edited("grpo", lambda own: own["scores"].update(sft=-1.5))
+    edited("grpo", lambda own: own.pop("answers"))
+    status, printed = verified()
+
+    assert 1 == status, printed
+    said = [
+        "sft.answers_before.n is missing, and metrics/sft/held_out gives 4",
+        "sft.answers.greedy_low is 0.9, and metrics/sft/held_out gives 0.510109",
+        "reward.accuracy is 1.0, and metrics/reward/held_out gives 0.75",
+        "reward.margin is 0.7, and metrics/reward/held_out gives 0.625",
+        "reward.accuracy_low is 0.7, and metrics/reward/held_out gives 0.510109",
+        "dpo.answers.tokens is three, and metrics/dpo/held_out gives 3",
+        "dpo.answers.best is 1.0, which nothing in metrics/dpo/held_out gives",
+        "grpo.scores.sft is -1.5, and metrics/grpo/held_out gives 1.5",
+        "grpo.answers.greedy is missing, and metrics/grpo/held_out gives 1",
+    ]
+    lines = printed.splitlines()
+    assert {*said} <= {line.partition("metrics.json: ")[2] for line in lines if line.startswith("✗ metrics/")}
+    assert last(printed).endswith("`rm metrics/sft/metrics.json && dvc repro sft` measures anew.")
+    assert "– dvc.lock: what it has of dpo, grpo, reward, sft is not what the last commit has" in lines
+
+
+@pytest.mark.usefixtures("clone")
+def test_figures_that_cannot_be_counted(verified: Verify) -> None:
+    """Where the answers are not here that is said; where figures or answers are none, it is a fault."""
+    edited("dpo", lambda own: own.update(answers=None))
+    Path("metrics/sft/held_out/after.parquet").write_text("none")
+    committed("sft")
+    shutil.rmtree("metrics/grpo/held_out")
+    shutil.rmtree(".dvc/cache")
+    status, printed = verified()
+
+    assert 1 == status
+    assert "– metrics/grpo/metrics.json: not counted anew, as metrics/grpo/held_out is not here\n" in printed
+    are_not = "are not what a stage writes"
+    assert f"✗ metrics/dpo/metrics.json and metrics/dpo/held_out {are_not}: AttributeError(" in printed
+    assert f"✗ metrics/sft/metrics.json and metrics/sft/held_out {are_not}: ArrowInvalid(" in printed
+
+
+@pytest.mark.usefixtures("clone")
+def test_answers_of_another_model(verified: Verify) -> None:
+    """Tables say whose answers they have; also where figures and lock agree with them."""
+
+    def of_others(file: str, **other: Any) -> None:
+        table = pq.read_table(file)
+        known = json.loads(table.schema.metadata[b"origin"])
+        pq.write_table(with_origin(table, **known | other), file)
+
+    of_others("metrics/sft/held_out/before.parquet", model="0.dir")
+    of_others("metrics/dpo/held_out/after.parquet", init_model="0.dir")
+    of_others("metrics/grpo/held_out/after.parquet", answers={"samples": 1})
+    of_others("metrics/grpo/held_out/scores.parquet", models={"sft": "0.dir", "/elsewhere": "1.dir"})
+    for stage in ("sft", "dpo", "grpo"):
+        committed(stage)
+    status, printed = verified()
+
+    assert 1 == status
+    assert [
+        "✗ metrics/sft/held_out/before.parquet is of another models/base",
+        "✗ metrics/dpo/held_out/after.parquet is of a policy trained from another models/sft",
+        "✗ metrics/grpo/held_out/after.parquet is of other settings of `answers`",
+        "✗ metrics/grpo/held_out/scores.parquet is of another models/sft, of no models/grpo",
+    ] == [line for line in printed.splitlines() if line.startswith("✗")]
+
+
+@pytest.mark.usefixtures("clone")
+def test_a_link_to_nothing(verified: Verify) -> None:
+    """In place of a file, as one more, and in place of a whole folder."""
+    for link in ("models/grpo/model.safetensors", "models/sft/more", "metrics/dpo/metrics.json"):
+        Path(link).unlink(missing_ok=True)
+        Path(link).symlink_to("/nowhere/at/all")
+    Path("models/reward").rename("kept")
+    Path("models/reward").symlink_to("/nowhere/at/all")
+    status, printed = verified()
+
+    assert 1 == status
+    for link in ("models/grpo/model.safetensors", "models/sft/more", "metrics/dpo/metrics.json", "models/reward"):
+        assert f"✗ {link} is a link to nothing\n" in printed
+    mended = re.findall("`(.+?)`", last(printed))[0]
+    assert "rm -r models/sft && dvc checkout models/sft" == mended
+    assert 2 == verified("--again", "grpo")[0]
+
+
+@pytest.mark.usefixtures("clone")
+def test_commands_that_can_be_copied(verified: Verify) -> None:
+    """The name of a file may hold what a shell would run."""
+    name = "data/raw/sft/x;touch pwn;.jsonl"
+    Path(name).write_text("rows")
+    with Repo() as repo:
+        repo.add(name)
+    changed(name)
+
+    assert f"`rm -r '{name}' && dvc checkout '{name}'` brings it back." in last(verified()[1])
+
+
+@pytest.mark.usefixtures("clone")
+def test_locks_that_are_not_committed(clone: Clone, verified: Verify) -> None:
+    """Each that git has otherwise is named, with its stages; where git has no commit nothing is said."""
+    replaced("data/dvc.lock", "prepare@sft:", "prepare@other:")
+    assert "– data/dvc.lock: what it has of prepare@other, prepare@sft is not what the last commit has" in verified()[1]
+    clone.commit("another")
+    assert "the last commit" not in verified()[1]
+    shutil.rmtree(".git")
+    assert "the last commit" not in verified()[1]
+
+
 @pytest.mark.usefixtures("clone")
 def test_what_changed_since(verified: Verify) -> None:
     """Settings, code and raw files that are others now: they are named, each as what it is."""
@@ -326,7 +495,7 @@ def test_a_lock_that_cannot_be_read(verified: Verify) -> None:
 
 def test_it_needs_no_torch(clone: Clone) -> None:
     """Nor anything else that costs seconds."""
-    code = "import sys\nfrom llmrl.report import chain, verify\nwith chain.looked_at(): pass\n"
+    code = "import sys\nfrom llmrl.lineage import chain, verify\nwith chain.looked_at(): pass\n"
     code += "print({'torch', 'transformers', 'trl', 'datasets'} & {*sys.modules})"
 
     assert "set()\n" == clone.run(sys.executable, "-c", code)
@@ -385,7 +554,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 def command(clone: Clone, *arguments: str) -> tuple[int, str]:
     done = subprocess.run(
-        (sys.executable, "-m", "llmrl.report.verify", *arguments),
+        (sys.executable, "-m", "llmrl.lineage.verify", *arguments),
         cwd=clone.folder,
         env=clone.environment,
         text=True,
@@ -414,8 +583,25 @@ def test_again(ran: Clone, name: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_figure_is_measured_anew(ran: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was edited with its lock comes out as it was, by the command that is said; nothing is trained."""
+    monkeypatch.chdir(ran.folder)
+    edited("dpo", lambda own: own["answers"].update(sampled=0.9))
+    status, printed = command(ran)
+    assert 1 == status
+    assert "dpo.answers.sampled is 0.9, and metrics/dpo/held_out gives " in last(printed)
+
+    said = ran.run("sh", "-c", re.findall("`(.+?)`", last(printed))[0])
+    assert "3 steps of 8 sequences" not in said
+    assert "" == ran.run("git", "status", "--short")
+    assert 0 == command(ran)[0]
+
+
+@pytest.mark.slow
 def test_again_is_other(ran: Clone) -> None:
-    """A model that something else has made, and whose every record says otherwise, is found by making it anew."""
+    """A model that something else has made, and was recorded as the stage's: its answers tell, and making it anew how
+    it differs.
+    """
     file = ran.folder / "models/grpo/model.safetensors"
     tensors = load_file(file)
     name = min(tensors)
@@ -424,7 +610,7 @@ def test_again_is_other(ran: Clone) -> None:
     said = ran.folder / "models/grpo/provenance.json"
     said.write_text(re.sub(r'"torch": "[^"]+"', '"torch": "0.1"', said.read_text()))
     ran.run("dvc", "commit", "-q", "-f", "grpo")
-    assert "Everything is what the recorded inputs made" in command(ran)[1]
+    assert "✗ metrics/grpo/held_out/after.parquet is of another models/grpo" in command(ran)[1]
 
     status, printed = command(ran, "--again", "grpo")
     assert 1 == status, printed

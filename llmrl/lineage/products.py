@@ -6,6 +6,7 @@ does not see.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,9 @@ class Files:
         self.read = 0  # bytes
 
     def hashed(self, file: Path) -> str:
+        """The hash of a file; of a link to nothing none, which no file has."""
+        if not file.exists():
+            return ""
         if file not in self.known:
             self.known[file] = repository.digest(file)
             self.read += file.stat().st_size
@@ -70,7 +74,7 @@ class Files:
     def at(self, path: str) -> dict[str, Path]:
         """The files of a folder by their names in it, but those that .dvcignore names; or the file by none."""
         place = self.root / path
-        if place.is_file():
+        if place.is_file() or (place.is_symlink() and not place.exists()):
             return {"": place}
         found = map(Path, self.repo.dvcignore.find(self.repo.fs, str(place)))
         return {file.relative_to(place).as_posix(): file for file in found}
@@ -118,8 +122,10 @@ class Files:
         elif self.cached(recorded):
             made.listed = repository.listed(recorded, self.repo)
         if not here and not cached:
-            said = f"`git checkout {made.path}` brings the commit's, `dvc repro` makes it anew"
+            said = f"`git checkout {shlex.quote(made.path)}` brings the commit's, `dvc repro` makes it anew"
             return Fault(f"{made.path} is missing", said)
+        if dead := sorted(f"{made.path}/{name}".rstrip("/") for name, digest in here.items() if not digest):
+            return Fault(f"{dead[0]} is a link to nothing", self.brought_back(made, cached))
         if here and not made.listed:
             said = f"{made.path} is not what {made.lock} recorded (in which file, DVC's cache cannot tell)"
             return Fault(said, self.brought_back(made, cached))
@@ -149,12 +155,12 @@ class Files:
 
     def corrupt(self, path: str, digest: str) -> Fault:
         there = self.relative(str(self.cached(digest)))
-        mended = f"`rm -f {there}`, then `dvc pull` brings it, or `dvc repro` makes it anew"
+        mended = f"`rm -f {shlex.quote(there)}`, then `dvc pull` brings it, or `dvc repro` makes it anew"
         return Fault(f"{path}: what DVC's cache has of it is corrupt, {there}", mended)
 
     def brought_back(self, made: Product, cached: bool) -> str:
         """How what was recorded comes back. It is removed, as DVC leaves alone what has the size and time it knows."""
-        path = made.path
+        path = shlex.quote(made.path)
         if not cached:
             return f"`git checkout {path}` brings the commit's; where that is of another run, `dvc repro` makes it anew"
         if made.listed and all(self.intact(digest) for digest in made.listed.values()):

@@ -15,17 +15,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmrl import params
+import yaml
+
+from llmrl import params, repository
 from llmrl.base.record import what_made_it
 from llmrl.base.settings import FOLDERS
 from llmrl.errors import InputError
 from llmrl.folders import PROVENANCE
 from llmrl.graph import STAGES
+from llmrl.lineage.outdated import differing
+from llmrl.lineage.products import Fault, Files, Product, product_hash
+from llmrl.lineage.recount import miscounted, of_others, tables_of
 from llmrl.plan.workspace import BASE, IN_ORDER
 from llmrl.progress import Progress
-from llmrl.report.outdated import differing
-from llmrl.report.products import Fault, Files, Product, product_hash
 from llmrl.session import provenance
+from llmrl.session.commit import git, head
 
 NAMED = 4
 
@@ -38,7 +42,7 @@ class Link:
     stage: Any  # DVC's
     products: list[Product]
     inputs: list[Fault] = field(default_factory=list)  # of what it was made of
-    claims: list[Fault] = field(default_factory=list)  # of what its model says of itself
+    claims: list[Fault] = field(default_factory=list)  # of what its model says of itself, and its figures
     notes: list[str] = field(default_factory=list)  # what could not be checked of these
 
     @property
@@ -63,6 +67,7 @@ class Chain:
         )
         self.made: dict[str, Product] = {}
         self.links = [self.link(stage) for stage in stages]
+        self.notes = [*not_committed()]
 
     def link(self, stage: Any) -> Link:
         file = Path(self.files.relative(stage.path))
@@ -72,7 +77,7 @@ class Chain:
         self.made |= {one.path: one for one in products}
         if any(one.recorded for one in products) and not stage.is_data_source:
             link.inputs = [*self.inputs(link, lock)]
-            link.claims = [*self.claims(link)]
+            link.claims = [*self.claims(link), *self.figures(link)]
         return link
 
     def inputs(self, link: Link, lock: str) -> Iterator[Fault]:
@@ -132,6 +137,34 @@ class Chain:
         if differs := "; ".join(f"{part} ({some(names[part])})" for part in names if names[part]):
             yield Fault(f"{name} is not what the locks and the files here say: {differs}", anew)
 
+    def figures(self, link: Link) -> Iterator[Fault]:
+        """What the figures of a stage say, and the answers and scores that they were counted from do not; and whose
+        those are, by what they say.
+        """
+        made = {one.path: one for one in link.products}
+        folder, file = f"metrics/{link.name}/held_out", f"metrics/{link.name}/metrics.json"
+        held_out, metrics, model = (made.get(path) for path in (folder, file, f"models/{link.name}"))
+        if link.name not in STAGES or not held_out or not metrics or held_out.fault or not metrics.files:
+            return
+        if not held_out.files or held_out.files.keys() < held_out.listed.keys():
+            link.notes.append(f"{file}: not counted anew, as {folder} is not here")
+            return
+        deps = {self.files.relative(dep.fs_path): dep.hash_info.value for dep in link.stage.deps if dep.hash_info}
+        hashes = {path: one.recorded for path, one in self.made.items() if one.recorded}
+        own = self.experiment.stages[link.name]
+        try:
+            record = json.loads(model.files[PROVENANCE].read_bytes()) if model and not model.absent else {}
+            in_float32 = record.get("device") == "cpu" and record["settings"].get("precision") in ("auto", "fp32")
+            tables, figures = tables_of(held_out.files), json.loads(metrics.files[""].read_bytes())[link.name]
+            others = [*of_others(link.name, tables, deps, hashes, None if link.inputs else own.answers)]
+            said = [f"{file}: {what}" for what in miscounted(link.name, figures, tables, in_float32)]
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            others, said = [], [f"{file} and {folder} are not what a stage writes: {error!r}"]
+        for what in others:
+            yield Fault(what, f"`dvc repro --force {link.stage.addressing}` makes the model anew, and measures it")
+        for what in said:
+            yield Fault(what, f"`rm {file} && dvc repro {link.stage.addressing}` measures anew")
+
     def base(self, link: Link, name: str) -> dict[str, Any]:
         """What provenance.json of models/base should say, of what can be told here."""
         model = self.experiment.model
@@ -161,6 +194,15 @@ class Chain:
 def some(names: list[str]) -> str:
     """The first few of them, and how many there are besides."""
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def not_committed() -> Iterator[str]:
+    """Of each lock the stages that the last commit has otherwise, in words; nothing where there is no commit."""
+    for lock in repository.LOCKS if head() else ():
+        then = yaml.load(git("show", f"HEAD:./{lock}") or "{}", yaml.CSafeLoader).get("stages", {})
+        now = repository.load(lock).get("stages", {})
+        if names := sorted(name for name in then | now if then.get(name) != now.get(name)):
+            yield f"{lock}: what it has of {some(names)} is not what the last commit has"
 
 
 @contextmanager

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
 import yaml
 
 from llmrl import repository
+from llmrl.measuring.answers import made_of
 from llmrl.session.commit import git
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ def found_elsewhere(repo: Repo, stage: str, entry: Entry) -> dict[str, Path] | N
         except FileNotFoundError:
             continue
         files = {name: Path(repo.cache.local.oid_to_path(md5)) for name, md5 in listed.items()}
-        if all(path.exists() for path in files.values()):
+        models = deps(entry) | {model: made}
+        if all(path.exists() for path in files.values()) and not any(of_other(path, models) for path in files.values()):
             return files
     return None
 
@@ -64,6 +67,17 @@ def measured_alike(entry: Entry, other: Entry) -> bool:
     mine, theirs = deps(entry), deps(other)
     data = [path for path in mine.keys() & theirs.keys() if path.startswith(("data/", "models/"))]
     return protocol(entry) == protocol(other) and all(mine[path] == theirs[path] for path in data)
+
+
+def of_other(path: Path, models: dict[str, str]) -> bool:
+    """Whether a table is of other models than those of these hashes, by their folders, as far as it tells: the model it
+    was measured from, what that was trained from, and those whose answers were scored.
+    """
+    told = made_of(pq.read_schema(path).empty_table())
+    claims = {f"models/{policy}": model for policy, model in told.get("models", {}).items()}
+    if "init" in told:
+        claims |= {told["init"]: told["init_model"]}
+    return any(models.get(folder, model) != model for folder, model in claims.items())
 
 
 def protocol(entry: Entry) -> Any:

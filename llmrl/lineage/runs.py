@@ -1,7 +1,7 @@
 """The runs there were, and which of them, at which commit, made a model or a data set.
 
-    python -m llmrl.report.runs                a line a run: its folder, what it made, and how it ended
-    python -m llmrl.report.runs models/grpo    which run, commit and experiment made what lies there, or in a copy of it
+    python -m llmrl.lineage.runs                a line a run: its folder, what it made, and how it ended
+    python -m llmrl.lineage.runs models/grpo    the run, commit and experiment that made what lies there, or in a copy
 
 A product is found by its hash, which is the one that DVC has for it: in run.json of runs/, and in what the three
 dvc.lock were in any commit or experiment. So a model need not name a commit, and is the same bytes at each.
@@ -10,6 +10,7 @@ dvc.lock were in any commit or experiment. So a model need not name a commit, an
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -33,7 +34,7 @@ def commits(product: str) -> list[tuple[str, str]]:
         if product not in "".join(git("show", f"{commit}:./{lock}") or "" for lock in locks):
             continue  # the one that has it no more
         names = git("for-each-ref", "--points-at", commit, "--format=%(refname:lstrip=-1)", "refs/exps/??/*/*") or ""
-        found += [(f"experiment {name}", f"dvc exp apply {name}") for name in names.splitlines()]
+        found += [(f"experiment {name}", f"dvc exp apply {shlex.quote(name)}") for name in names.splitlines()]
         if not names:
             found.append((f"commit {line}", f"git checkout {commit} && dvc checkout"))
     return found
@@ -94,7 +95,7 @@ def every() -> Text:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m llmrl.report.runs", description="Which run made what.")
+    parser = argparse.ArgumentParser(prog="python -m llmrl.lineage.runs", description="Which run made what.")
     parser.add_argument("product", nargs="?", type=Path, help="a folder such as models/grpo; without: all runs")
     arguments = parser.parse_args()
     with reported():

@@ -11,9 +11,9 @@ from unrun import curves, unrun_clone
 
 from llmrl.errors import InputError
 from llmrl.graph import STAGES
+from llmrl.lineage.outdated import UNRECORDED, outdated
 from llmrl.report.curves import curves_of
 from llmrl.report.document import Chart, Heading, Words
-from llmrl.report.outdated import UNRECORDED, outdated
 
 BETA = "of another run, as dpo.beta has changed since"
 DPO = "of another run, as models/dpo has changed since"
@@ -133,7 +133,7 @@ def section(*revisions: str) -> tuple[dict[str, list[str]], dict[str, dict[str, 
     """What the report says of the curves of each stage, and which revisions it draws there, each in which colour."""
     notes: dict[str, list[str]] = {}
     drawn: dict[str, dict[str, str]] = {}
-    for block in curves_of(list(revisions)).blocks:
+    for block in curves_of(outdated(revisions)).blocks:
         if isinstance(block, Heading):
             stage = block.text.rpartition("(")[2].removesuffix(")")
             notes[stage], drawn[stage] = [], {}

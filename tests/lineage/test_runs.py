@@ -13,7 +13,7 @@ from terminals import shown_on_a_terminal
 
 from llmrl import repository
 from llmrl.errors import InputError
-from llmrl.report import runs
+from llmrl.lineage import runs
 
 RECORD = {"stage": "sft", "machine": "vm", "commit": "abcdef0123", "started": "2026-01-02T03:04:05+00:00"}
 
@@ -26,7 +26,7 @@ def git(*arguments: str) -> None:
 
 def shown(what: str | None = None) -> str:
     """What the command prints."""
-    command = [sys.executable, "-m", "llmrl.report.runs", *([what] if what else [])]
+    command = [sys.executable, "-m", "llmrl.lineage.runs", *([what] if what else [])]
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"}
     return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
 
@@ -112,7 +112,7 @@ def test_every_run(digest: str) -> None:
 def test_every_run_on_a_terminal() -> None:
     """A line each there too, however long a text one ended with."""
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"}
-    command = (sys.executable, "-m", "llmrl.report.runs")
+    command = (sys.executable, "-m", "llmrl.lineage.runs")
     lines = shown_on_a_terminal(*command, cwd=Path.cwd(), environment=environment, columns=80).splitlines()
 
     assert 9 == len(lines)

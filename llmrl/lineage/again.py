@@ -25,8 +25,10 @@ from safetensors import SafetensorError, safe_open
 from llmrl import repository
 from llmrl.errors import InputError
 from llmrl.folders import PROVENANCE
-from llmrl.report.chain import Chain, Link, some
-from llmrl.report.outdated import differing
+from llmrl.graph import STAGES
+from llmrl.lineage.chain import Chain, Link, some
+from llmrl.lineage.outdated import differing
+from llmrl.lineage.products import Product
 from llmrl.session.commit import git
 from llmrl.session.records import records
 
@@ -75,13 +77,27 @@ def refuse_others(chain: Chain, link: Link) -> None:
     or nothing is here to compare with.
     """
     found = (chain.above(chain.files.relative(dep.fs_path)) for dep in link.stage.deps)
-    above = [one for one in found if one]
+    above = [*(one for one in found if one), *answers_above(chain, link)]
     if fault := next(iter([*link.inputs, *(one.fault for one in above if one.fault)]), None):
         raise InputError(f"{link.name} would not be made of what it was made of: {fault.what}. {fault.mended}.")
     if absent := [one.path for one in above if one.absent]:
         raise InputError(f"{', '.join(absent)}: not here, and {link.name} is made of it. `dvc pull` brings it.")
     if not any(one.files for one in link.products):
         raise InputError(f"{link.name} was not made yet, or is not here: `dvc repro` makes it, `dvc pull` brings it.")
+
+
+def answers_above(chain: Chain, link: Link) -> Iterator[Product]:
+    """The answers of the policies that a stage's own comes from: where it scores them it reads them, and no dependency
+    names them.
+    """
+    stages = chain.experiment.stages
+    own = stages.get(link.name)
+    while own and "reward_model" in STAGES[link.name].models:
+        init = Path(own.own.init)
+        if init.parent != Path("models") or not (one := chain.made.get(f"metrics/{init.name}/held_out")):
+            return
+        yield one
+        own = stages.get(init.name)
 
 
 def laid_out(chain: Chain, link: Link, folder: Path) -> None:
@@ -97,6 +113,8 @@ def laid_out(chain: Chain, link: Link, folder: Path) -> None:
         above = chain.above(path)
         files = above.files if above else chain.files.at(path)
         paths |= {f"{above.path if above else path}/{name}".rstrip("/"): file for name, file in files.items()}
+    for one in answers_above(chain, link):
+        paths |= {f"{one.path}/{name}": file for name, file in one.files.items()}
     for name, file in paths.items():
         if file.is_file():  # git lists what was removed and not committed, too
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -139,11 +157,11 @@ def differences(chain: Chain, link: Link, folder: Path) -> Iterator[str]:
             if one.recorded and repository.digest(made) != one.recorded:
                 yield f"{one.path}: not here, and not what {one.lock} recorded"
             continue
-        old = {name: chain.files.hashed(file) for name, file in one.files.items()}
+        old = {name: chain.files.hashed(file) for name, file in one.files.items() if file.exists()}
         digests = {name: repository.digest(file) for name, file in new.items()}
         if other := sorted(name for name in old | digests if old.get(name) != digests.get(name)):
             more = f"; {len(other) - 1} more of its files differ" if len(other) > 1 else ""
-            said = how(one.files.get(other[0]), new.get(other[0]))
+            said = how(one.files.get(other[0]) if other[0] in old else None, new.get(other[0]))
             yield f"{one.path}/{other[0]}".rstrip("/") + f": {said}{more}"
 
 
