@@ -65,7 +65,8 @@ def record_of(folder: Path) -> dict[str, Any]:
         return {}
     except ValueError as error:
         raise InputError(
-            f"{folder / PROVENANCE} is no JSON: {error}. `rm -r {folder} && dvc checkout {folder}` brings back what DVC made."
+            f"{folder / PROVENANCE} is no JSON: {error}. `rm -r {folder} && dvc checkout {folder}` brings back what "
+            "was made."
         ) from None
     if EXPORT in record:
         raise InputError(

@@ -264,7 +264,7 @@ class Work:
             )
             self.folder.terminal.show(f"{said} `dvc repro --force` trains it anew.")
         for wire in self.tripped(before, after, tables):
-            self.folder.terminal.show(Text(f"{self.name}: looks wrong: {wire.line}", "yellow"))
+            self.folder.terminal.show(Text("\n".join(wire.said(self.name)), "yellow"))
         if warning := commit.warning(self.name, made):
             self.folder.terminal.show(Text(warning))
 
@@ -278,7 +278,8 @@ class Work:
         with suppress(InputError):  # as many as there are
             policies |= {table["policy"][0].as_py(): table for table in held_out.ancestors(self.settings)}
         init = policy_name(self.settings.own.init)
-        return tripwires.tripped(self.name, figures, curves, policies | tables, init)
+        groups = self.settings.own.batch / self.settings.option("num_generations") if self.stage.generates else 0
+        return tripwires.tripped(self.name, figures, curves, policies | tables, init, groups)
 
     def require_unedited(self) -> None:
         """Raise InputError where the stage's settings or code are others than when it started, as DVC, which looks at

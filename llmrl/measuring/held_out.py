@@ -97,9 +97,11 @@ def ancestors(settings: Settings) -> Iterator[pa.Table]:
             "to other prompts": any(prompts.get(row) != prompt for row, prompt in asked),
         }
         if fault := next((fault for fault, found in faults.items() if found), None):
+            every = [str(Path("metrics", path.name, HELD_OUT)) for path in MADE_HERE if path.name != settings.stage]
             raise InputError(
                 f"{kept}: {settings.stage} comes from {folder}, whose answers the reward model is to score beside its "
-                f"own, and these are {fault}. `dvc repro {folder.name}` gives them anew, and trains only what changed."
+                f"own, and these are {fault}. `dvc pull {' '.join(every)}` brings them, where they were pushed; else "
+                f"`dvc repro {folder.name}` gives them anew, and trains only what changed."
             )
         yield table
         if (kept / BEFORE).exists():

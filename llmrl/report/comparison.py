@@ -118,7 +118,7 @@ def compared(experiments: list[Recorded]) -> Section:
     """The section of the report: verdicts, what differs, figures side by side, differences, each seed."""
     groups, differing, notes = grouped(experiments)
     rows = figure_rows(groups)
-    judges = len({one.experiment.hash("models/reward") for group in groups for one in group.members if scored(one)})
+    judges = len({one.experiment.hash("models/reward") for group in groups for one in group.members if has_scores(one)})
     if judges > 1:
         rows = [(policy, name) for policy, name in rows if name != "score"]
         text = f"Scores are left out: {judges} reward models gave them, and those of one say nothing beside another's."
@@ -147,7 +147,7 @@ def compared(experiments: list[Recorded]) -> Section:
     return Section("comparison", TITLE, said)
 
 
-def scored(member: Member) -> bool:
+def has_scores(member: Member) -> bool:
     """Whether a reward model has scored any of its answers."""
     return any("score" in figures for figures in member.figures.values())
 
@@ -164,8 +164,8 @@ def left_out(ranked: list[Column], rows: list[tuple[str, str]]) -> list[Block]:
         between = f"{best.name} and {without_setting(other.name, best.name)}"
         said += [
             Words(
-                f"Differences in {', '.join(policies)} between {between} are over the seeds that both have: {alone} "
-                "left out, of other seeds.",
+                f"Differences in {', '.join(policies)} between {between} are over the seeds that both have, "
+                f"without {alone}.",
                 "note",
             )
             for alone, policies in found.items()

@@ -75,7 +75,6 @@ def tripwires(experiment: Recorded, policies: dict[str, Measured]) -> tuple[list
     lacking: dict[str, int] = {}  # how many, by why
     for stage in [stage for stage in STAGES if experiment.figures.get(stage) or experiment.tables.get(stage)]:
         own, tables = experiment.params.get(stage, {}), experiment.tables.get(stage, {})
-        batch = (experiment.params.get("train", {}) | own).get("batch")
         if (scores := tables.get("scores")) is not None:
             tables = tables | {"scores": scores.filter(pc.is_in(scores["policy"], pa.array(scored, pa.string())))}
         evidence = Evidence(
@@ -84,7 +83,7 @@ def tripwires(experiment: Recorded, policies: dict[str, Measured]) -> tuple[list
             experiment.curves.get(stage, {}),
             {policy: table for policy, table in experiment.policies().items() if policy != stage} | tables,
             policy_name(own.get("init") or ""),
-            batch if isinstance(batch, int) else 0,
+            groups_a_step(experiment) if STAGES[stage].generates else 0,
         )
         for look in looks(evidence):
             wires += look.found
@@ -335,7 +334,8 @@ def signal(experiment: Recorded, curves: dict[str, Curve]) -> list[Block]:
     known = {name: value for name, value in named.items() if isinstance(value, int | float)}
     if not known:
         return []
-    groups = trained_groups(experiment, curves)
+    steps = max((points[-1][0] for points in curves.values() if points), default=0)
+    groups = int(steps * groups_a_step(experiment))
     caption = (
         "Groups of completions to a prompt that differ in a reward by itself, and in the weighted sum: only these "
         "teach. By a reward model's score nearly any two texts differ, so that with it the sum says little of what "
@@ -354,11 +354,10 @@ def signal(experiment: Recorded, curves: dict[str, Curve]) -> list[Block]:
     return [grid, by_step("Groups with signal", "share of groups", drawn, {"domain": [0, 1]})] if drawn else [grid]
 
 
-def trained_groups(experiment: Recorded, curves: dict[str, Curve]) -> int | None:
-    """How many groups there were over the whole training, where the settings tell."""
+def groups_a_step(experiment: Recorded) -> float:
+    """How many groups of completions an optimizer step has; 0 where the settings do not tell."""
     settings = experiment.params.get("train", {}) | experiment.params.get("grpo", {})
-    steps = max((points[-1][0] for points in curves.values() if points), default=0)
     try:
-        return steps * int(settings["batch"]) // int(settings["num_generations"]) or None
-    except (KeyError, TypeError):
-        return None
+        return int(settings["batch"]) / int(settings["num_generations"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return 0

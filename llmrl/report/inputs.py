@@ -26,7 +26,7 @@ from llmrl.data.spool import COLUMNS
 from llmrl.graph import STAGES
 from llmrl.report.curves import COLOURS
 from llmrl.report.document import Block, Chart, Command, Grid, Heading, Quote, Quotes, Section, Tone, Words
-from llmrl.report.recorded import WORKSPACE, Recorded, kept
+from llmrl.report.recorded import WORKSPACE, Recorded, bringing, kept
 
 TITLE = "What went in"
 MOST = 100_000  # rows of which lengths are counted, from all over a file: a second or two
@@ -85,7 +85,7 @@ def unprepared(experiment: Recorded, files: dict[str, Files]) -> Iterator[Block]
             "rows are not shown.",
             "note",
         )
-        yield Command(f"dvc pull {' '.join(missing)}", f"{place}fetches what a remote has of it")
+        yield bringing(experiment, missing)
     unknown = [f"data/{name}" for name in DATA_SETS if not experiment.data.get(name)]
     if unknown:
         yield Words(f"Of {enumerated(unknown)} metrics/data/ records nothing.", "note")

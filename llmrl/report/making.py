@@ -22,7 +22,7 @@ from llmrl.graph import STAGES
 from llmrl.lineage.outdated import differing
 from llmrl.lineage.runs import began, commits
 from llmrl.report.document import Block, Command, Grid, Heading, Section, Words
-from llmrl.report.recorded import WORKSPACE, Recorded
+from llmrl.report.recorded import WORKSPACE, Recorded, bringing
 from llmrl.session import commit
 from llmrl.session.commit import git
 from llmrl.session.records import Record, records
@@ -176,9 +176,9 @@ def products(experiment: Recorded) -> Iterator[Block]:
         yield Words(f"In no commit or experiment yet: {', '.join(unrecorded)}. {kept}.", "note")
     if missing := [path for path in experiment.missing if path in paths]:
         yield Words(f"Neither here nor in this machine's cache: {', '.join(missing)}.", "note")
-        place = "" if experiment.revision == WORKSPACE else f"in a checkout of {experiment.revision} "
-        told = f"{place}fetches them from a remote that has them; without one `dvc repro` makes them anew there"
-        yield Command(f"dvc pull {' '.join(missing)}", told)
+        for folder in ("data", "models"):
+            if gone := [path for path in missing if path.startswith(f"{folder}/")]:
+                yield bringing(experiment, gone)
 
 
 def hashes_at(at: str) -> set[str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llmrl.measuring.answers import made_of
 from llmrl.report.document import Block, Command, Words
-from llmrl.report.recorded import WORKSPACE, Recorded
+from llmrl.report.recorded import Recorded, bringing, in_checkout
 
 Array = NDArray[Any]
 
@@ -114,17 +114,14 @@ def in_a_row(lists: pa.ChunkedArray) -> Array:
 def not_there(experiment: Recorded, stage: str, what: str) -> list[Block]:
     """That something is missing which a stage records of the held-out rows, and the command that brings it."""
     product = f"metrics/{stage}/held_out"
-    place = "" if experiment.revision == WORKSPACE else f"in a checkout of {experiment.revision} "
+    place = in_checkout(experiment)
     if product in experiment.missing:
-        why, command = (
-            "they are neither here nor in this machine's cache",
-            Command(f"dvc pull {product}", "{}fetches them"),
-        )
+        why, command = "they are neither here nor in this machine's cache", bringing(experiment, [product])
     elif experiment.locks.get(stage):
         why, command = (
             f"{stage} was measured before they were kept",
-            Command(f"dvc repro {stage}", "{}measures it anew"),
+            Command(f"dvc repro {stage}", f"{place}measures it anew"),
         )
     else:
-        why, command = f"{stage} has not run", Command(f"dvc repro {stage}", "{}runs it")
-    return [Words(f"{what} are missing: {why}.", "note"), Command(command.line, command.what.format(place))]
+        why, command = f"{stage} has not run", Command(f"dvc repro {stage}", f"{place}runs it")
+    return [Words(f"{what} are missing: {why}.", "note"), command]

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 LEAST = 20  # prompts, pairs: of fewer the normal interval of a mean is too narrow
 POINTS = 6  # of a curve: of fewer there is no trend to tell
 # Standard errors by which the last third of a curve must differ from its first. Simulated, of 6 to 40 points of 32 to
-# 320 completions, .002 to .99 of them right: where the score rises and this share does not change, less than 0.1 % of
-# the trainings trip; where completions to a prompt go together, as they mostly do, 0.8 % with six points and 0.3 % with
-# 20. Where it is not known how many completions a point has, up to 3 % and 0.5 %.
+# 320 completions in groups of 8, .002 to .99 of them right, be those of a group alike or not: where the score rises and
+# this share does not change, at most 0.1 % of the trainings trip.
 CHANGE = 3.0
 LONGER = 1.5  # times the tokens; what a reward model pays for without the answers being better: Singhal et al. 2023
 CUT_OFF = 0.1  # of the answers more: as many judged without their end, which is where the final answer stands
@@ -92,8 +91,8 @@ class TooLittleError(Exception):
 @dataclass(frozen=True)
 class Evidence:
     """What a stage recorded: closing figures, curves and tables, by their names in metrics/<stage>/; among the tables
-    also those of other policies' answers, by the name of the policy; the policy it started from; and the sequences of
-    an optimizer step, 0 where not known.
+    also those of other policies' answers, by the name of the policy; the policy it started from; and how many groups of
+    completions an optimizer step has, 0 where not known.
 
     All its methods but `known` raise TooLittleError of what is not there.
     """
@@ -103,7 +102,7 @@ class Evidence:
     curves: Curves
     tables: Tables
     init: str = ""
-    batch: int = 0
+    groups: float = 0
 
     def known(self, policy: str) -> pa.Table | None:
         """A policy's answers to the held-out prompts, where they are recorded."""
@@ -132,7 +131,10 @@ class Evidence:
         rows = self.table("scores", "the reward model's scores").to_pylist()
         scores = {(row["policy"], row["row"]): row["sampled"] or [] for row in rows}
         found: dict[str, dict[Asked, tuple[list[float], list[float]]]] = {}
-        for policy in dict.fromkeys(row["policy"] for row in rows):
+        stages = [*STAGES]
+        for policy in sorted(
+            dict.fromkeys(row["policy"] for row in rows), key=lambda one: stages.index(one) if one in stages else -1
+        ):
             for row in [] if (table := self.known(policy)) is None else table.select(RATED).to_pylist():
                 both = scores.get((policy, row["row"]), []), row["sampled_right"] or []
                 if len(both[0]) == len(both[1]) > 0 and None not in both[1] and all(map(math.isfinite, both[0])):
@@ -162,16 +164,17 @@ def enough(n: int, what: str, least: int = LEAST) -> None:
 
 
 def tripped(
-    stage: str, figures: Mapping[str, Any], curves: Curves, tables: Tables, init: str = "", batch: int = 0
+    stage: str, figures: Mapping[str, Any], curves: Curves, tables: Tables, init: str = "", groups: float = 0
 ) -> list[Tripwire]:
     """What looks wrong of a stage.
 
     `figures` are those of the stage in its metrics.json, `curves` the points of each of its curves, by step, and
     `tables` those of its held_out folder: after, before, pairs, scores. The answers of other policies may stand beside
     them under their names (base, sft, dpo), which GRPO's scores are set against, and those of `init`, the policy that
-    the stage started from, which is what its own are compared with. `batch` is how many sequences a step takes.
+    the stage started from, which is what its own are compared with. `groups` is how many groups of completions, to a
+    prompt each, an optimizer step has.
     """
-    evidence = Evidence(stage, figures, curves, tables, init, batch)
+    evidence = Evidence(stage, figures, curves, tables, init, groups)
     return [wire for looked in looks(evidence) for wire in looked.found]
 
 
@@ -339,7 +342,9 @@ def gamed_over_policies(evidence: Evidence) -> Iterator[Tripwire]:
 def gamed_over_steps(evidence: Evidence) -> Iterator[Tripwire]:
     """While GRPO trains, what it is paid rises, and fewer of its completions are right."""
     points = evidence.curve(f"train_{JUDGED}")
-    fall, change = trend(points, evidence.batch * points[-1][0] / len(points))
+    if not evidence.groups:
+        raise TooLittleError("how many groups of completions a step has is not known")
+    fall, change = trend(points, evidence.groups * points[-1][0] / len(points))
     rewards = {"train_reward": "the sum of rewards", "train_reward_model": "the reward model's score"}
     for name in [name for name in rewards if name in evidence.curves] or rewards:
         rise, paid = trend(evidence.curve(name))
@@ -427,24 +432,25 @@ def clear(differences: Floats) -> bool:
     return float(differences.mean()) > half_width(differences)
 
 
-def trend(points: Sequence[tuple[int, float]], of: float = 0) -> tuple[float, float]:
-    """What the last third of a curve is above its first, on average: in standard errors, and as it stands. `of` is how
-    many completions each point is a share of, if it is one.
+def trend(points: Sequence[tuple[int, float]], groups: float = 0) -> tuple[float, float]:
+    """What the last third of a curve is above its first, on average: in standard errors, and as it stands. `groups` is
+    of how many groups of completions each point is a share, if it is one.
 
-    A point's noise is told by the steps from one point to the next (von Neumann 1941): by their spread, or by their
-    median where that is more, of normal noise 0.954 times that of a point. Of a share it is no less than so many
-    independent completions would have: one that is 0 but at a few points has next to none by the steps.
+    A point's noise is told by the steps from one point to the next (von Neumann 1941). Their median is taken, as a
+    curve that falls at once and stays there has few large ones: of normal noise it is 0.954 times that of a point. Of a
+    share that is 0 but at a few points it is 0, too: such noise is no less than if all of a group were alike.
 
     >>> trend([(step, step % 2 + 2.0 * (step > 4)) for step in range(9)])[1], trend([(1, 0.5)] * 6)
     (2.0, (0.0, 0.0))
     """
     values = np.array([value for _, value in points], dtype=np.float64)
-    third, steps = len(values) // 3, np.diff(values)
+    third, share = len(values) // 3, float(values.mean())
     change = float(values[-third:].mean() - values[:third].mean())
-    noise = max(float(np.median(np.abs(steps))) / 0.954, float(steps.std(ddof=1)) / 2**0.5)
-    if of:
-        noise = max(noise, max(0.0, float(values.mean() * (1 - values.mean()))) ** 0.5 / of**0.5)
-    return (change / (noise * (2 / third) ** 0.5) if noise else 0.0), change
+    noise = float(np.median(np.abs(np.diff(values)))) / 0.954
+    if groups:
+        noise = max(noise, (max(0.0, share * (1 - share)) / groups) ** 0.5)
+    error = noise * (2 / third) ** 0.5
+    return (change / error if error else math.copysign(math.inf, change) if change else 0.0), change
 
 
 def above_wrong(rated: Sequence[tuple[float, float]]) -> float | None:

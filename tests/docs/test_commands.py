@@ -52,6 +52,7 @@ TRIED = {
     "dvc repro data/dvc.yaml": "clone",
     "… install …": "test_packages_that_are_not_locked",
     "dvc repro --force": "tests/pipeline/test_pipeline.py::test_same_bytes",
+    "dvc pull …": "tests/session/test_sharing.py::test_without_the_products_only_the_changed_stage_runs",
     "dvc repro …": "test_answers_that_are_not_here",
     "make setup": "tests/docs/test_make.py::test_a_path_with_a_space",
     "dvc exp pull origin": "test_what_others_have_made",

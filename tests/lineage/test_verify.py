@@ -60,7 +60,7 @@ def make_figures(settings: Settings) -> None:
             tables["after" if section == "answers" else "before"] = table
     else:
         scores = {"chosen_score": [1.0, 2.0, 3.0, -1.0], "rejected_score": [0.0, 0.5, 1.0, 1.0]}
-        tables["pairs"] = pa.table(scores)
+        tables["pairs"] = with_origin(pa.table(scores), model=repository.digest(Path("models", name)))
         low, high = intervals.wilson(0.75, 4)
         figures |= {"accuracy": 0.75, "accuracy_low": low, "accuracy_high": high, "n": 4, "margin": 0.625}
     if name == "grpo":

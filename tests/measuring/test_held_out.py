@@ -102,9 +102,9 @@ def other_prompts() -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (gone, "metrics/sft/held_out: .* comes from models/sft, .* are not here. `dvc repro sft` gives"),
-        (other_model, "metrics/sft/held_out: .* are of another model. `dvc repro sft`"),
-        (other_prompts, "metrics/dpo/held_out: .* are to other prompts. `dvc repro dpo`"),
+        (gone, "sft, .* are not here. `dvc pull metrics/sft/held_out metrics/dpo/held_out` .* `dvc repro sft`"),
+        (other_model, "metrics/sft/held_out: .* are of another model. .*`dvc repro sft`"),
+        (other_prompts, "metrics/dpo/held_out: .* are to other prompts. .*`dvc repro dpo`"),
     ],
 )
 def test_answers_that_are_not_theirs_are_not_scored(chain: Settings, damage: Callable[[], None], said: str) -> None:

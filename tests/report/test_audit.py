@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from planted import RATES, answers, judged_by, mean, pairs, quotes, recorded, scores, table, words
 
 from llmrl.measuring.answers import with_origin
-from llmrl.report.audit import Contests, contests, from_to, reliability, reward_model_audited, won, worth
+from llmrl.report.audit import Contests, contests, from_to, ranks, reliability, reward_model_audited, won, worth
 from llmrl.report.document import Chart, Command, Grid
 from llmrl.report.recorded import Recorded
 from llmrl.report.samples import sampled
@@ -48,7 +48,9 @@ def test_a_reward_model_trained_on_flipped_pairs_is_seen_at_once() -> None:
 
 
 def test_scores_of_another_run_are_not_trusted_as_these() -> None:
-    section = reward_model_audited(replace(judged_by(3.0), outdated={"grpo": "of another run"}))
+    section = reward_model_audited(
+        replace(judged_by(3.0), locks={"grpo": {"outs": []}}, outdated={"grpo": "of another run"})
+    )
 
     assert not words(section, "good")
     assert "By outdated figures: It is to be trusted as far as this" in words(section, "note")
@@ -289,7 +291,9 @@ def test_what_is_not_there_is_said_with_the_command_that_brings_it() -> None:
     assert commands(recorded({})) == ["dvc repro grpo", "dvc repro reward"]
     assert commands(without_pairs) == ["dvc repro reward"]
     assert commands(without_scores) == ["dvc repro grpo"]
-    assert commands(replace(without_pairs, missing=["metrics/reward/held_out"])) == ["dvc pull metrics/reward/held_out"]
+    gone = replace(without_pairs, missing=["metrics/reward/held_out"])
+    assert commands(gone) == ["dvc repro"]  # DVC has no remote
+    assert commands(replace(gone, remote=True)) == ["dvc pull metrics/reward/held_out"]
 
 
 def test_without_solutions_length_and_pairs_are_told() -> None:

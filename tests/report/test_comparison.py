@@ -245,12 +245,12 @@ def test_a_seed_that_one_alone_has_is_left_out() -> None:
     assert over(*groups_of(*mine, *theirs), "dpo", "sampled") == single
     assert "cannot be told: " in verdict(*mine, *theirs)
     assert (
-        "Differences in dpo between dpo.beta = 0.02 and 0.5 are over the seeds that both have: b0.02s2 left out"
+        "Differences in dpo between dpo.beta = 0.02 and 0.5 are over the seeds that both have, without b0.02s2."
         in words(section, "note")
     )
     assert cell(section, "sft", "0.5") == "same model"  # which the setting does not reach
     assert any(isinstance(block, Command) for block in section.blocks)
-    assert "left out" not in words(compared([*mine, *of_seeds(0.5, [0.5, 0.5])]))
+    assert "without" not in words(compared([*mine, *of_seeds(0.5, [0.5, 0.5])]))
 
 
 def test_the_better_of_the_common_seeds_is_called_better() -> None:

@@ -204,13 +204,13 @@ def test_what_is_not_here() -> None:
     """Data that is in no cache, and none at all: said, with the command that brings it."""
     source = [{"source": "a/b", "revision": "0" * 40, "weight": 2.0}, {"source": "raw"}]
     section = inputs.what_went_in(
-        recorded(revision="other", data={"sft": counted()}, params={"data": {"sft": {"source": source}}})
+        recorded(revision="other", remote=True, data={"sft": counted()}, params={"data": {"sft": {"source": source}}})
     )
 
     assert "Neither here nor in this machine's cache: data/sft." in said(section, "note")
     assert "Of data/preference and data/prompts metrics/data/ records nothing." in said(section, "note")
     assert [
-        ("dvc pull data/sft", "in a checkout of other fetches what a remote has of it"),
+        ("dvc pull data/sft", "in a checkout of other fetches what was pushed; `dvc repro` makes what was not"),
         ("dvc repro data/dvc.yaml", "in a checkout of other prepares the data"),
     ] == [(one.line, one.what) for one in of_kind(section, Command)]
     rows = of_kind(section, Grid)[0].rows

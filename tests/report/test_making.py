@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,8 @@ def test_models_that_are_not_here() -> None:
     shutil.rmtree("models")
     section = making.what_made_it(experiment_at())
     assert "Neither here nor in this machine's cache: models/sft." in said(section)
+    assert "dvc repro" in [one.line for one in blocks(section, Command)]  # DVC has no remote
+    section = making.what_made_it(replace(experiment_at(), remote=True))
     assert "dvc pull models/sft" in [one.line for one in blocks(section, Command)]
     assert "Not known of sft: the models are not here." in said(section)
 

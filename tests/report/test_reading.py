@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -217,8 +219,13 @@ def test_what_is_missing_is_said_with_the_commands(
         ("no-commit", "0123456789" * 4, True, "dvc exp pull origin no-commit"),
     ],
 )
-def test_what_brings_products(revision: str, commit: str | None, remote: bool, line: str) -> None:
-    """One line, whichever of them is asked for; an experiment comes with all that it made."""
+def test_what_brings_products(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str, commit: str | None, remote: bool, line: str
+) -> None:
+    """One line, whichever of them is asked for; an experiment, whose name git does not know, with all that it made."""
+    monkeypatch.chdir(tmp_path)
+    for command in ("init -q", "-c user.name=a -c user.email=a@example.org commit -q --allow-empty -m first"):
+        subprocess.run(("git", *command.split()), check=True)
     missing = [SFT, "metrics/dpo/held_out", "models/sft"]
     experiment = replace(recorded({}, revision, missing=missing, remote=remote), commit=commit)
     assert line == bringing(experiment, ["metrics/dpo/held_out"]).line == bringing(experiment, [SFT]).line

@@ -6,6 +6,7 @@ The micro experiment is run once; what a remote and a bare repository then hold 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -102,9 +103,14 @@ def test_one_model_is_pulled_alone(made: Clone, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_without_the_products_only_the_changed_stage_runs(made: Clone, tmp_path: Path) -> None:
-    """`dvc repro --pull` in a fresh clone brings what a changed grpo needs, and runs grpo alone."""
+    """`dvc repro --pull` in a fresh clone brings what a changed grpo depends on, and runs grpo alone; the answers that
+    its reward model scores are pulled before, as the stage says.
+    """
     clone = another(made, tmp_path / "ben")
     clone.params(grpo={"temperature": 0.9})
+    said = clone.run("dvc", "repro", "--pull", "--allow-missing", "grpo", check=False)
+    assert "metrics/dpo/held_out: grpo comes from models/dpo" in said
+    clone.run(*re.search("`(dvc pull [^`]+)`", " ".join(said.split()))[1].split())
 
     assert ["grpo"] == clone.stages("dvc", "repro", "--pull", "--allow-missing", "grpo")
 

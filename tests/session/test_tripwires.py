@@ -20,6 +20,7 @@ from llmrl.session.tripwires import LEAST, LOOKS, Evidence, by_figure, looks, tr
 
 PROMPTS = 100
 STEPS = range(5, 65, 5)
+GROUPS = 8  # of completions a step
 
 
 def answers(right: float, tokens: float = 20, ended: float = 1, repetition: float = 0.01, **more: object) -> pa.Table:
@@ -93,14 +94,14 @@ def elsewhere(table: pa.Table) -> pa.Table:
 
 def lacks(stage: str, tables: dict[str, pa.Table], figures: dict | None = None, curves: dict | None = None) -> dict:
     """Why each look has too little to go by, by the name of the look."""
-    evidence = Evidence(stage, figures or {}, curves or {}, tables, "init")
+    evidence = Evidence(stage, figures or {}, curves or {}, tables, "init", GROUPS)
     found = [one.lacks for one in looks(evidence)]
     return dict(zip([look.__name__ for look in LOOKS[STAGES[stage].trainer]], found, strict=True))
 
 
 def names(stage: str, figures: dict | None = None, curves: dict | None = None, **tables: pa.Table) -> list[str]:
     """The tripwires that trip; of a policy that started from init."""
-    return [one.name for one in tripped(stage, figures or {}, curves or {}, tables, "init")]
+    return [one.name for one in tripped(stage, figures or {}, curves or {}, tables, "init", GROUPS)]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -254,9 +255,10 @@ def test_reward_up_and_right_answers_down() -> None:
     assert [] == [one for one in names("grpo", init=elsewhere(BETTER), after=GOOD, scores=given) if "up" in one]
     assert "reward up, right answers down" in names("grpo", init=BETTER, after=GOOD, scores=given)
     assert [] == names("grpo", init=BETTER, after=GOOD, scores=scores(worse, 2, 1))
-    policies = {"sft": BETTER, "init": GOOD, "grpo": BETTER}
-    given = scores(policies, 2, 1, init=3, grpo=3)
-    assert "reward up, right answers down" in names("grpo", sft=BETTER, init=GOOD, after=BETTER, scores=given)
+    policies = {"dpo": GOOD, "sft": BETTER, "base": GOOD, "grpo": BETTER}  # in the order in which they are recorded
+    given = scores(policies, 2, 1, dpo=3, grpo=3)
+    (said,) = tripped("grpo", {}, {}, policies | {"after": BETTER, "scores": given}, "dpo")
+    assert ("reward up, right answers down", "from sft to dpo: ") == (said.name, said.seen[:17])
 
     name = "reward up, right completions down"
     assert [name] == names("grpo", curves={"train_reward": curve(0, 1), "train_accuracy": curve(0.8, 0.5)})
@@ -266,31 +268,40 @@ def test_reward_up_and_right_answers_down() -> None:
 
 
 @pytest.mark.parametrize("share", [0.002, 0.01, 0.3, 0.99])
+@pytest.mark.parametrize("alike", [False, True])
 @pytest.mark.parametrize("points", [6, 20])
-def test_noise_alone_is_no_fall(points: int, share: float) -> None:
-    """Of trainings whose score rises and whose share of right completions does not change, next to none trips."""
-    random, steps, of = np.random.default_rng(1), range(5, 5 * points + 1, 5), 32
-    trainings = random.binomial(of, share, (1000, points)) / of
+def test_noise_alone_is_no_fall(points: int, alike: bool, share: float) -> None:
+    """Of trainings whose score rises and whose share of right completions does not change, next to none trips: be the
+    8 completions of a group right or wrong together, or each by itself.
+    """
+    random, steps, each = np.random.default_rng(1), range(5, 5 * points + 1, 5), 8 if alike else 1
+    trainings = random.binomial(32 // each, share, (1000, points)) * each / 32
     rising = [(step, float(step)) for step in steps]
     alarms = [
         one
         for values in trainings.tolist()
         for one in tripped(
-            "grpo", {}, {"train_reward": rising, "train_accuracy": [*zip(steps, values, strict=True)]}, {}, "", of / 5
+            "grpo",
+            {},
+            {"train_reward": rising, "train_accuracy": [*zip(steps, values, strict=True)]},
+            {},
+            groups=32 / 8 / 5,
         )
     ]
 
-    assert len(alarms) <= 5
+    assert len(alarms) <= 3
 
 
 def test_a_fall_that_is_none_of_noise() -> None:
-    """At once, and for good; known or not how many completions a point is of. A share that never changes has none."""
-    falls = [(step, 0.5 if step < 60 else 0.3) for step in range(5, 105, 5)]
-    curves = {"train_reward": curve(0, 1), "train_accuracy": falls}
+    """At once, and for good, be it at the second point already; where it is known how many completions a point has."""
+    name, rising = "reward up, right completions down", {"train_reward": curve(0, 1)}
+    late = [(step, 0.5 if step < 60 else 0.3) for step in range(5, 105, 5)]
+    early = [(step, value) for step, value in zip(range(5, 45, 5), [0.47, 0.04, *[0.0] * 6], strict=True)]
 
-    assert ["reward up, right completions down"] == names("grpo", curves=curves)
-    assert 1 == len(tripped("grpo", {}, curves, {}, batch=64))
-    assert [] == tripped("grpo", {}, curves, {}, batch=1)
+    assert [name] == names("grpo", curves=rising | {"train_accuracy": late})
+    assert [name] == names("grpo", curves=rising | {"train_accuracy": early})
+    assert [] == [one.name for one in tripped("grpo", {}, rising | {"train_accuracy": late}, {}, groups=0.1)]
+    assert [] == [one.name for one in tripped("grpo", {}, rising | {"train_accuracy": late}, {})]
     assert (0.0, 0.0) == trend([(step, 0.0) for step in range(20)], 32)
 
 
@@ -332,7 +343,14 @@ def test_every_line_is_short() -> None:
         *tripped("reward", pair, {}, {"pairs": pairs(0.5, 0.8)}),
         *tripped("reward", pair | {"accuracy_high": 0.46}, {}, {}),
         *tripped("dpo", pair | likely, {}, {}),
-        *tripped("grpo", {"signal_accuracy": 0.1}, curves, {"init": BETTER, "after": BETTER, "scores": unlike}, "init"),
+        *tripped(
+            "grpo",
+            {"signal_accuracy": 0.1},
+            curves,
+            {"init": BETTER, "after": BETTER, "scores": unlike},
+            "init",
+            GROUPS,
+        ),
         *tripped("grpo", {}, {}, {"init": BETTER, "after": GOOD, "scores": scores(worse, 1, 2, grpo=300)}, "init"),
     ]
 
