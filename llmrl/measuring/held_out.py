@@ -82,12 +82,15 @@ def ancestors(settings: Settings) -> Iterator[pa.Table]:
     kept them.
 
     No dependency of the stage names these files, as it may start from any model. But which they are, and each byte of
-    them, follows from what does: raises InputError where they are not here, or of another model or other settings.
+    them, follows from what does: raises InputError where they are not here, or of another model or other settings. A
+    model that lies there by hand, of which DVC has recorded no answers, has none.
     """
     folder, model = Path(settings.own.init), ""
     prompts = dict(enumerate(prompt[-1]["content"] for prompt in rows.read(HELD_OUT_PROMPTS)["prompt"]))
     while folder in MADE_HERE:
         kept = Path("metrics", folder.name, HELD_OUT)
+        if not (kept / AFTER).exists() and kept not in repository.recorded():
+            return
         table = pq.read_table(kept / AFTER) if (kept / AFTER).exists() else SCHEMA.empty_table()
         known, asked = made_of(table), zip(table["row"].to_pylist(), table["prompt"].to_pylist(), strict=True)
         faults = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -87,8 +88,16 @@ def test_whose_answers_the_reward_model_scores(chain: Settings) -> None:
     assert [] == policies(replace(chain, own=replace(chain.own, init="models/base")))
 
 
+def test_a_model_that_lies_there_by_hand_has_no_answers(chain: Settings) -> None:
+    """DVC has recorded none of it."""
+    shutil.rmtree("metrics/sft/held_out")
+    assert ["dpo"] == policies(chain)
+
+
 def gone() -> None:
     shutil.rmtree("metrics/sft/held_out")
+    lock = {"stages": {"sft": {"outs": [{"path": "metrics/sft/held_out", "md5": "0.dir"}]}}}
+    Path("dvc.lock").write_text(json.dumps(lock))
 
 
 def other_model() -> None:
