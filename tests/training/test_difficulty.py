@@ -45,7 +45,7 @@ def plain(made: Clone) -> tuple[bytes, dict, dict]:
 @pytest.fixture
 def clone(made: Clone) -> Iterator[Clone]:
     """The clone as it was made, nothing of grpo in it, brought back afterwards."""
-    made.clean("metrics", "runs", "models/grpo")
+    made.clean("metrics/grpo", "runs", "models/grpo")
     yield made
     made.run("git", "checkout", "-q", ".")
 
