@@ -73,6 +73,7 @@ report: $(READY)  ## report.html: what training did, on one page; REV=my-experim
 	@python -m llmrl.report $(REV)
 
 card: $(READY)  ## a model card for the Hub: make card OF=models/dpo OUT=folder
+	@test -n '$(OUT)' || { echo 'card: OUT names the folder to write it into, as in `make card OUT=../card`' >&2; exit 2; }
 	@python -m llmrl.report.card $(or $(OF),models/grpo) $(OUT)
 
 verify: $(READY)  ## whether all is what the recorded inputs made; AGAIN=grpo makes that anew, beside, and compares

@@ -138,7 +138,7 @@ def compared(experiments: list[Recorded]) -> Section:
     ranked = ranked_by(groups, policy, ways[0]) if ways else groups
     alone = left_out(ranked, rows)
     if alone or any(len(group.members) == 1 for group in groups):
-        said.append(Command(THREE, "trains with three seeds, by which it is told what a seed makes"))
+        said.append(Command(THREE, "trains with three seeds, which tell what a seed makes"))
     said += [*notes, *alone, what_differs(groups, differing), figures_grid(groups, rows)]
     if len(groups) > 1:
         said.append(differences_grid(ranked, rows))

@@ -243,7 +243,7 @@ def outcome(run: Run, before: dict[str, Any], during: dict[str, Any], after: dic
         if not name.endswith(("_low", "_high")):
             table.add_row(name, *(cell(figures, name) for figures in (first, last)))
     captions = [f"while it trained: {name} {value:.4g}" for name, value in during.items()]
-    if last.keys() - first.keys():
+    if "answers" in after and "answers" not in before:
         captions.append(f"empty: measured when {init} was made, and not again")
     table.caption = "\n".join(captions)
     return table

@@ -64,6 +64,7 @@ TRIED = {
     "source .venv/bin/activate": "test_what_make_makes",
     "rm … && dvc repro …": "tests/lineage/test_verify.py::test_a_figure_is_measured_anew",
     "make verify": "test_what_make_makes",
+    "make card OUT=../card": "test_what_make_makes",
     "make report": "test_what_make_makes",
     "dvc exp list": "test_a_sweep",
     "dvc exp run --queue -S train.seed=1,2,3": "test_a_sweep",
@@ -530,6 +531,8 @@ def test_what_make_makes(unchanged: Clone) -> None:
     assert "up to date" in typed(unchanged, "make repro")
     assert "Everything is what the recorded inputs made" in typed(unchanged, "make verify")
     assert "report.html" in typed(unchanged, "make report")
+    assert "make card OUT=" in typed(unchanged, "make card", check=False)
+    assert "../card/README.md" in typed(unchanged, "make card OUT=../card")
 
 
 def test_packages_that_are_not_locked() -> None:
