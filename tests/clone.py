@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
@@ -188,3 +189,12 @@ def toy_clone(folder: Path) -> Clone:
     clone.run("git", "init", "-q", "-b", "main")
     clone.commit("the project")
     return clone
+
+
+def stand_in(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Go into a repository, as somebody who may commit."""
+    patch.chdir(folder)
+    patch.setenv("DVC_NO_ANALYTICS", "1")
+    for name in ("NAME", "EMAIL"):
+        for who in ("AUTHOR", "COMMITTER"):
+            patch.setenv(f"GIT_{who}_{name}", "test@example.org")

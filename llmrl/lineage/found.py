@@ -16,6 +16,7 @@ import yaml
 
 from llmrl import repository
 from llmrl.measuring.answers import made_of
+from llmrl.repository import locked
 from llmrl.session.commit import git
 
 if TYPE_CHECKING:
@@ -32,17 +33,17 @@ def found_elsewhere(repo: Repo, stage: str, entry: Entry) -> dict[str, Path] | N
     come first that were made with the most of its code.
     """
     model, answers = f"models/{stage}", f"metrics/{stage}/held_out"
-    if not (made := outs(entry).get(model)):
+    if not (made := locked(entry, "outs").get(model)):
         return None
-    alike = [one for one in entries(repo, stage, made) if answers in outs(one) and measured_alike(entry, one)]
-    alike.sort(key=lambda one: -len(deps(entry).items() & deps(one).items()))
-    for digest in dict.fromkeys(outs(one)[answers] for one in alike):
+    alike = [one for one in entries(repo, stage, made) if answers in locked(one, "outs") and measured_alike(entry, one)]
+    alike.sort(key=lambda one: -len(locked(entry, "deps").items() & locked(one, "deps").items()))
+    for digest in dict.fromkeys(locked(one, "outs")[answers] for one in alike):
         try:
             listed = repository.listed(digest, repo)
         except FileNotFoundError:
             continue
         files = {name: Path(repo.cache.local.oid_to_path(md5)) for name, md5 in listed.items()}
-        models = deps(entry) | {model: made}
+        models = locked(entry, "deps") | {model: made}
         if all(path.exists() for path in files.values()) and not any(of_other(path, models) for path in files.values()):
             return files
     return None
@@ -55,16 +56,19 @@ def entries(repo: Repo, stage: str, model: str) -> Iterator[Entry]:
     commits = git("log", "--all", "--format=%H", f"-S{model}", "--", "dvc.lock") or ""
     for commit in commits.split():
         lock = yaml.load(git("show", f"{commit}:./dvc.lock") or "{}", yaml.CSafeLoader)
-        if (one := lock.get("stages", {}).get(stage)) and outs(one).get(f"models/{stage}") == model:
+        if (one := lock.get("stages", {}).get(stage)) and locked(one, "outs").get(f"models/{stage}") == model:
             yield one
     for path in Path(repo.stage_cache.cache_dir).glob("*/*/*"):
-        if model.encode() in path.read_bytes() and outs(one := repository.load(path)).get(f"models/{stage}") == model:
+        if (
+            model.encode() in path.read_bytes()
+            and locked(one := repository.load(path), "outs").get(f"models/{stage}") == model
+        ):
             yield one
 
 
 def measured_alike(entry: Entry, other: Entry) -> bool:
     """Whether two entries measure on the same data, by the same models, and ask alike."""
-    mine, theirs = deps(entry), deps(other)
+    mine, theirs = locked(entry, "deps"), locked(other, "deps")
     data = [path for path in mine.keys() & theirs.keys() if path.startswith(("data/", "models/"))]
     return protocol(entry) == protocol(other) and all(mine[path] == theirs[path] for path in data)
 
@@ -83,13 +87,3 @@ def of_other(path: Path, models: dict[str, str]) -> bool:
 def protocol(entry: Entry) -> Any:
     """The settings of the answers; of a stage that gives none None."""
     return entry.get("params", {}).get("params.yaml", {}).get("answers")
-
-
-def outs(entry: Entry) -> dict[str, str]:
-    """The hashes of what a stage made."""
-    return {out["path"]: out.get("md5", "") for out in entry.get("outs", ())}
-
-
-def deps(entry: Entry) -> dict[str, str]:
-    """The hashes of what it was made from."""
-    return {dep["path"]: dep.get("md5", "") for dep in entry.get("deps", ())}

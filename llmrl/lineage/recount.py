@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from llmrl.measuring import intervals
-from llmrl.measuring.answers import Tables, made_of, summary
+from llmrl.measuring.answers import Tables, made_of, mean_scores, summary
 
 if TYPE_CHECKING:
     from llmrl.measuring.settings import Answers
@@ -38,7 +38,7 @@ def miscounted(stage: str, figures: dict[str, Any], tables: Tables, in_float32: 
     """
     sections = {ANSWERS[name]: summary(table) for name, table in tables.items() if name in ANSWERS}
     if "scores" in tables:
-        sections["scores"] = mean_scores(tables)
+        sections["scores"] = mean_scores(tables["scores"])
     right = {f"{section}.{name}": value for section, several in sections.items() for name, value in several.items()}
     said = {
         f"{section}.{name}": value
@@ -57,14 +57,6 @@ def miscounted(stage: str, figures: dict[str, Any], tables: Tables, in_float32: 
             yield f"{stage}.{name} is {value}, which nothing in metrics/{stage}/held_out gives"
         elif isinstance(value, str) or not math.isclose(value, right[name], rel_tol=1e-9, abs_tol=slack.get(name, 0.0)):
             yield f"{stage}.{name} is {value}, and metrics/{stage}/held_out gives {right[name]:.6g}"
-
-
-def mean_scores(tables: Tables) -> dict[str, float]:
-    """By policy, of its sampled answers."""
-    found: dict[str, list[float]] = {}
-    for row in tables["scores"].select(["policy", "sampled"]).to_pylist():
-        found.setdefault(row["policy"], []).extend(row["sampled"])
-    return {policy: statistics.fmean(scores) for policy, scores in found.items()}
 
 
 def ranked(figures: dict[str, Any], tables: Tables, in_float32: bool) -> tuple[dict[str, float], dict[str, float]]:

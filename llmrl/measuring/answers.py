@@ -110,6 +110,14 @@ def summary(table: pa.Table) -> dict[str, float]:
     return figures
 
 
+def mean_scores(scored: pa.Table) -> dict[str, float]:
+    """The reward model's mean score of the sampled answers, by policy."""
+    found: dict[str, list[float]] = {}
+    for row in scored.select(["policy", "sampled"]).to_pylist():
+        found.setdefault(row["policy"], []).extend(row["sampled"])
+    return {policy: statistics.fmean(several) for policy, several in found.items()}
+
+
 def powers_of_two(most: int) -> list[int]:
     """Those from 2.
 

@@ -21,7 +21,17 @@ from llmrl.answers.generation import answering, generate
 from llmrl.errors import InputError
 from llmrl.graph import STAGES
 from llmrl.measuring import intervals, scoring
-from llmrl.measuring.answers import HELD_OUT_PROMPTS, SCHEMA, Tables, made_of, policy_name, summary, tabled, with_origin
+from llmrl.measuring.answers import (
+    HELD_OUT_PROMPTS,
+    SCHEMA,
+    Tables,
+    made_of,
+    mean_scores,
+    policy_name,
+    summary,
+    tabled,
+    with_origin,
+)
 from llmrl.training import loop, processes, rows
 
 if TYPE_CHECKING:
@@ -73,7 +83,7 @@ def before_and_after(
         with phase("scoring answers") as shown:
             earlier = reversed([*ancestors(run.settings)])
             tables["scores"] = scoring.answers(run, [*earlier, *tables.values()], shown.counting)
-        after["scores"] = scoring.means(tables["scores"])
+        after["scores"] = mean_scores(tables["scores"])
     return before, after, tables
 
 

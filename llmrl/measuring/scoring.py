@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,14 +69,6 @@ def answers(run: Run, tables: Sequence[pa.Table], counting: rows.Counting) -> pa
     ]
     models = {table["policy"][0].as_py(): made_of(table).get("model") for table in tables if len(table)}
     return with_origin(pa.Table.from_pylist(scored_rows, SCORED), models=models)
-
-
-def means(scored: pa.Table) -> dict[str, float]:
-    """The mean score of the sampled answers, by policy."""
-    found: dict[str, list[float]] = {}
-    for row in scored.to_pylist():
-        found.setdefault(row["policy"], []).extend(row["sampled"])
-    return {policy: statistics.fmean(several) for policy, several in found.items()}
 
 
 def scored(run: Run, folder: str, texts: list[str], counted: Callable[[int], None]) -> list[float]:

@@ -56,8 +56,7 @@ class Recorded:
 
     def hash(self, product: str) -> str | None:
         """The hash that the locks have for a product, models/grpo say."""
-        outs = (out for entry in self.locks.values() for out in entry.get("outs", ()) if out["path"] == product)
-        return next((out.get("md5") for out in outs), None)
+        return hash_of(self.locks, product)
 
     def init(self, stage: str) -> str:
         """The policy that a stage's model was trained from: as its answers tell, else its lock, else the settings,
@@ -254,8 +253,7 @@ def read(repo: Repo, revision: str) -> Recorded:
 
 def hash_of(locks: dict[str, dict[str, Any]], product: str) -> str | None:
     """The hash of a product in the locks."""
-    outs = (out for entry in locks.values() for out in entry.get("outs", ()) if out["path"] == product)
-    return next((out.get("md5") for out in outs), None)
+    return next((made[product] for one in locks.values() if product in (made := repository.locked(one, "outs"))), None)
 
 
 def kept(repo: Repo, locks: dict[str, dict[str, Any]], product: str, here: bool) -> dict[str, Path] | None:

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from llmrl.measuring import scoring
-from llmrl.measuring.answers import HELD_OUT_PROMPTS
+from llmrl.measuring.answers import HELD_OUT_PROMPTS, mean_scores
 from llmrl.models import loading
 from llmrl.training.rows import unseen
 from llmrl.training.run import Run
@@ -68,5 +68,5 @@ def test_every_answer_of_every_policy_is_scored(judge: str, tmp_path: Path, monk
         texts = [row["greedy"], *row["sampled"]]
         expected = [alone(judge, run, [*rows[1]["prompt"], {"role": "assistant", "content": one}])[0] for one in texts]
         assert expected == pytest.approx([scored["greedy"], *scored["sampled"]], abs=1e-5)
-    means = scoring.means(table)
+    means = mean_scores(table)
     assert {row["policy"]: sum(row["sampled"]) / 2 for row in table.to_pylist()} == pytest.approx(means)

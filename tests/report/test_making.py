@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clone import stand_in
 from dvc.cli import main
 
 from llmrl.lineage.runs import commits
@@ -58,15 +59,6 @@ def run(*command: str) -> str:
 def dvc(*arguments: str) -> None:
     """Have DVC do something within this process: to start one costs a second."""
     assert main([*arguments, "-q"]) == 0, arguments
-
-
-def stand_in(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """Go into a repository, as somebody who may commit."""
-    patch.chdir(folder)
-    patch.setenv("DVC_NO_ANALYTICS", "1")
-    for name in ("NAME", "EMAIL"):
-        for who in ("AUTHOR", "COMMITTER"):
-            patch.setenv(f"GIT_{who}_{name}", "test@example.org")
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from clone import stand_in
 
 from llmrl import repository
 from llmrl.session import commit
@@ -16,14 +17,6 @@ from llmrl.session import commit
 
 def run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
-
-
-def stand_in(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """Go into a repository, as somebody who may commit."""
-    patch.chdir(folder)
-    for name in ("NAME", "EMAIL"):
-        for who in ("AUTHOR", "COMMITTER"):
-            patch.setenv(f"GIT_{who}_{name}", "test@example.org")
 
 
 @pytest.fixture(scope="module")
