@@ -7,7 +7,6 @@ events.log        its phases, and what libraries logged, with times
 sample.txt        the first row it trains on, with what the loss covers marked
 metrics.jsonl     every figure of every logged step, with time and memory
 prompts.parquet   GRPO with a pass_rate: the answers that each prompt was judged by
-answers_*.parquet every answer to the held-out prompts
 completions/      GRPO: the completions of each logged step with each reward
 before/, after/   the folders of trainers that only measure; GRPO: the completions of their evaluation
 events.out.…      TensorBoard
@@ -32,8 +31,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import transformers
 from torch.utils.tensorboard import SummaryWriter
 from transformers.integrations import TensorBoardCallback
@@ -111,9 +108,6 @@ class Folder:
         for taken, value in zip(("phase_gib", "phase_joules"), self.meters.end(), strict=True):
             if value:
                 self.record[taken][name] = value
-
-    def keep(self, name: str, rows: list[dict[str, Any]]) -> None:
-        pq.write_table(pa.Table.from_pylist(rows), self.path / f"{name}.parquet")
 
 
 @contextmanager
