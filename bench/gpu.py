@@ -1,14 +1,14 @@
 """The four stages on a GPU, in as little memory as a card of 6 GB has: `python -m bench.gpu [--minutes 9]`.
 
 Measures, for each Hub profile, each stage as it stands, TRL by its documented settings on the same rows, and the stage
-with each setting that saves memory off, one at a time: peak allocated and reserved, speed, hours for the profile. Torch
-may reserve 5.0 GiB; what needs more is measured again without that limit, and TRL also under the least whole number of
-GiB in which it runs.
+with each setting that saves memory off, one at a time: what is allocated and reserved at most. Torch may reserve
+5.0 GiB; what needs more is measured again without that limit, and TRL also under the least whole number of GiB in which
+it runs. bench.speed has the speed.
 
 Weights are random, of the real shapes, and every row is as long as the profile admits. Each measurement is a process of
 its own and goes at once into bench/results/gpu-<date>.json, from which gpu-<date>.md is written; a call measures what
-is still missing there, for at most so many minutes. `--at-once 8` measures so many side by side: their memory alone, as
-they share the card. `--smoke` proves the same code on a CPU, with narrow models.
+is still missing there, for at most so many minutes. `--at-once 8` measures so many side by side. `--smoke` proves the
+same code on a CPU, with narrow models.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import gpu_table
-from bench.gpu_jobs import KINDS, PROFILE, PROFILES, ROOT, STEPS, TRL, Job, jobs, sequences, settings_of
+from bench.gpu_jobs import CAP, KINDS, PROFILE, PROFILES, ROOT, TRL, Job, jobs, settings_of
 from llmrl import devices
 from llmrl.errors import InputError, reported
 from llmrl.graph import STAGES
@@ -134,7 +134,6 @@ class Workplace:
         """One measurement. Raises TimeoutExpired."""
         folder = self.filled(job)
         task = {"stage": job.stage, "plain": job.kind == TRL, "around": job.kind == PROFILE, "cap": cap}
-        task["untimed"] = (job.steps or STEPS[job.stage])[1]
         done = self.run(folder, seconds, "bench.gpu_one", json.dumps(task))
         shutil.rmtree(folder / "runs", ignore_errors=True)
         if done.returncode:
@@ -170,14 +169,14 @@ def measure(report: Report, place: Workplace, todo: list[Job], cap: float | None
 
 
 def tried(place: Workplace, job: Job, attempts: list[Attempt], cap: float | None, end: float) -> Iterator[Attempt]:
-    """The attempts that a job still lacks, until it is time to end, without their speed."""
+    """The attempts that a job still lacks, until it is time to end."""
     while caps := following(attempts, cap, least=job.kind == TRL):
         try:
             attempt = place.attempt(job, caps[0], max(0.0, end - time.monotonic()))
         except subprocess.TimeoutExpired:
             return
-        attempts = [*attempts, {name: value for name, value in attempt.items() if name not in gpu_table.SPEED}]
-        yield attempts[-1]
+        attempts = [*attempts, attempt]
+        yield attempt
         if "failed" in attempt:
             return
 
@@ -185,7 +184,7 @@ def tried(place: Workplace, job: Job, attempts: list[Attempt], cap: float | None
 def measure_at_once(
     report: Report, place: Workplace, todo: list[Job], cap: float | None, minutes: float, number: int
 ) -> int:
-    """Measure the memory of so many jobs side by side, and count those that are not done when it is time to end."""
+    """Measure so many jobs side by side, and count those that are not done when it is time to end."""
     end = time.monotonic() + 60 * minutes
     places = {job: place.beside(job) for job in todo}  # models and data are made once a profile
     with ThreadPoolExecutor(number) as pool:
@@ -211,9 +210,9 @@ def main() -> None:
     parser.add_argument("--arch", nargs="+", choices=PROFILES, default=PROFILES, metavar="PROFILE")
     parser.add_argument("--stage", nargs="+", choices=STAGES, default=[*STAGES])
     parser.add_argument("--kind", nargs="+", choices=KINDS, default=KINDS, help="what is measured of each")
-    parser.add_argument("--cap", type=float, default=5.0, help="GiB that torch may reserve")
+    parser.add_argument("--cap", type=float, default=CAP, help="GiB that torch may reserve")
     parser.add_argument("--minutes", type=float, default=9.0, help="after which no measurement goes on")
-    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="measure the memory of N side by side")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="measure N side by side")
     parser.add_argument("--date", default=date.today().isoformat(), help="of the results that are gone on with")
     parser.add_argument("--out", type=Path, default=ROOT / "bench/results", help="the folder of the results")
     parser.add_argument("--work", type=Path, default=ROOT / ".llmrl/bench", help="where models and data are made")
@@ -230,7 +229,6 @@ def main() -> None:
             "cap": cap,
             "smoke": arguments.smoke,
             "versions": versions(),
-            "sequences": {one: {stage: sequences(one, stage) for stage in STAGES} for one in PROFILES},
         }
         call = shlex.join(("python", "-m", "bench.gpu", *sys.argv[1:]))
         report = Report(arguments.out / f"{'smoke' if arguments.smoke else 'gpu'}-{arguments.date}.json", about, call)

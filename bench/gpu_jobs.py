@@ -16,9 +16,11 @@ from llmrl.training.settings import Settings
 ROOT = Path(__file__).parents[1]
 PROFILES = ("smollm2-135m", "qwen2.5-0.5b")
 PROFILE, TRL, OFF = KINDS = ("profile", "TRL", "off")
-STEPS = {"sft": (6, 2), "reward": (6, 2), "dpo": (6, 2), "grpo": (2, 1)}  # in all, and of these not timed
+STEPS = {"sft": 3, "reward": 3, "dpo": 3, "grpo": 2}  # from the second on the optimizer has its states
 ACCUMULATED = 8  # micro-batches a measured step: more take longer, but neither more memory nor more time each
-UNLIMITED = 1e6  # GiB: what is expected not to fit is measured all the same
+EQUAL, AUTO = "equal", "auto"  # what bench.speed measures besides: at TRL's micro-batch, and with what `auto` becomes
+CAP = 5.0  # GiB that torch may reserve
+NEW = 128  # tokens of GRPO's completions there: TRL takes its time for each
 # What saves memory, and its value where it is off. A profile's own value, where it has none of it, is left alone.
 LEVERS = {
     "gradient_checkpointing": False,
@@ -42,7 +44,7 @@ class Job:
     stage: str
     kind: str
     changes: tuple[tuple[str, Any], ...] = ()
-    steps: tuple[int, int] | None = None  # in all, and of these not timed; None: those of STEPS
+    steps: int | None = None  # None: those of STEPS
 
     @property
     def name(self) -> str:
@@ -64,7 +66,8 @@ def levers(settings: Settings) -> Iterator[tuple[str, Any]]:
     for name, off in LEVERS.items():
         if chosen.get(name) not in (None, False, off):
             yield name, off
-    yield "micro_batch", 2 * settings.own.micro_batch
+    if settings.own.micro_batch != AUTO:
+        yield "micro_batch", 2 * settings.own.micro_batch
     if chosen.get("generation_batch_size", settings.own.batch) < settings.own.batch:
         yield "generation_batch_size", settings.own.batch
 
@@ -89,18 +92,19 @@ def settings_of(job: Job, smoke: bool) -> dict[str, Any]:
     section.update(job.changes)
     batch = section.get("batch", tree["train"]["batch"])
     micro_batch = section.get("micro_batch", tree["train"]["micro_batch"])
-    some = section.get("generation_batch_size", batch) if job.stage == "grpo" else ACCUMULATED * micro_batch
+    several = batch if job.stage == "grpo" or micro_batch == AUTO else ACCUMULATED * micro_batch
+    some = section.get("generation_batch_size", several)
     held_out = section.get("per_device_eval_batch_size", tree["train"].get("per_device_eval_batch_size", 8))
     section.update(
         init="models/base",
         batch=some if batch % some == 0 else batch,
-        max_steps=(job.steps or STEPS[job.stage])[0],
+        max_steps=job.steps or STEPS[job.stage],
         eval_rows=max(1, held_out // section.get("num_generations_eval", 1)),  # one batch
         eval_strategy="no",
         logging_steps=1,
     )
     tree["launch"] = "python"
-    tree["run"].update(memory_gib=UNLIMITED, verbosity="quiet", report_to="none")
+    tree["run"].update(memory_gib=None, verbosity="quiet", report_to="none")
     return tree
 
 

@@ -1,7 +1,7 @@
 """One measurement of bench.gpu, in a process of its own: `python -m bench.gpu_one '{"stage": "sft", …}'`.
 
 In a folder that bench.inputs has filled, by the params.yaml there: a few steps by this pipeline's stage, or by TRL as
-its quick starts have it. Prints one line of JSON, also where memory was not enough.
+its quick starts have it, and what they took of memory. Prints one line of JSON, also where that was not enough.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import gc
 import importlib
 import json
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,19 +20,22 @@ import torch
 import transformers
 import trl
 
-from llmrl import params, rewards
+from llmrl import devices, params, rewards
 from llmrl.errors import reported
 from llmrl.graph import STAGES
 from llmrl.measuring import held_out
+from llmrl.memory import auto
+from llmrl.memory.formula import Planned, moments
+from llmrl.memory.shape import Shape
 from llmrl.models import saving
 from llmrl.models.loading import load_tokenizer
-from llmrl.plan.memory import Planned, moments
-from llmrl.plan.shape import Shape
 from llmrl.session import guards, record, screen
 from llmrl.training import difficulty, hardware, loop, rows
 from llmrl.training.run import Run
+from llmrl.training.settings import Settings
 
 GIB = 2**30
+CARD = 6 * GIB
 Peaks = dict[str, dict[str, float]]  # of moments, in GiB
 AROUND = ("judging prompts", "evaluating", "measuring", "answering")  # what a stage does beside its steps
 TASK = ("max_length", "max_completion_length")  # what is learned from, beside rows and rewards: not TRL's to choose
@@ -46,20 +48,7 @@ class Task:
     stage: str
     plain: bool
     cap: float | None  # GiB that torch may reserve
-    untimed: int  # steps, in which kernels are compiled and caches filled
     around: bool
-
-
-class Clock(transformers.TrainerCallback):
-    """When each step ended."""
-
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.ends.append(time.monotonic())
 
 
 def limit(cap: float | None) -> None:
@@ -80,41 +69,21 @@ def moment(name: str, found: Peaks) -> Iterator[None]:
 
 
 def expected(run: Run) -> dict[str, float]:
-    """The GiB that llmrl.plan.memory expects at the same moments."""
+    """The GiB that llmrl.memory.formula expects at the same moments."""
     machine, config = run.hardware, json.loads((Path(run.settings.own.init) / "config.json").read_text())
     if (shape := Shape.of(config)) is None:
         return {}
     liger = machine.kernels == "liger"
-    planned = Planned(shape, run.settings, machine.precision, machine.kind, machine.answers, liger)
+    planned = Planned(shape, run.settings, machine.precision, machine.kind, machine.answers, liger, machine.engine)
     sizes = {name: round(sum(parts.values()) / GIB, 4) for name, parts in moments(planned).items()}
     around = {name: sizes.pop(name) for name in AROUND if name in sizes}
     return {"training": max(sizes.values())} | around
 
 
-def speed(trainer: transformers.Trainer, ends: list[float], untimed: int) -> dict[str, float]:
-    """How fast the timed steps were: of sequences a pair counts as one, of GRPO each completion; tokens as TRL counts
-    them, prompts among them, without padding.
-    """
-    seconds = (ends[-1] - ends[untimed - 1]) / (len(ends) - untimed)
-    tokens = [log["num_tokens"] for log in trainer.state.log_history if "num_tokens" in log and "loss" in log]
-    args = trainer.args
-    sequences = args.per_device_train_batch_size * args.gradient_accumulation_steps
-    return {
-        "steps": len(ends) - untimed,
-        "sequences": sequences,
-        "seconds": round(seconds, 4),
-        "sequences_per_second": sequences / seconds,
-        "tokens_per_second": (tokens[-1] - tokens[untimed - 1]) / (ends[-1] - ends[untimed - 1]),
-    }
-
-
-def train(trainer: transformers.Trainer, task: Task, found: Peaks) -> dict[str, float]:
-    """Train, and say how fast."""
-    clock = Clock()
-    trainer.add_callback(clock)
-    with moment("training", found):
-        trainer.train()
-    return speed(trainer, clock.ends, task.untimed)
+def resolved(settings: Settings, device: devices.Machine, cap: float | None) -> Settings:
+    """The settings with what is `auto` as it becomes on the device or, under a cap, on a card of 6 GB."""
+    card = replace(device, total=CARD) if cap else device
+    return auto.resolved(settings, json.loads(Path(settings.own.init, "config.json").read_text()), card)
 
 
 def ours(task: Task, found: Peaks, result: dict[str, Any]) -> None:
@@ -123,7 +92,7 @@ def ours(task: Task, found: Peaks, result: dict[str, Any]) -> None:
     held-out prompts.
     """
     build: loop.Build = importlib.import_module(f"stages.{task.stage}").trainer
-    settings = params.experiment().stages[task.stage]
+    settings = resolved(params.experiment().stages[task.stage], devices.machine(), task.cap)
     init, protocol = settings.own.init, settings.answers
     with record.opened(settings) as folder:
         tokenizer = load_tokenizer(init)
@@ -138,7 +107,8 @@ def ours(task: Task, found: Peaks, result: dict[str, Any]) -> None:
                 difficulty.judged(replace(run, train_rows=some))
         trainer = loop.constructed(build, run, init)
         trainer.add_callback(guards.Finite(trainer, task.stage))
-        result |= train(trainer, task, found)
+        with moment("training", found):
+            trainer.train()
         if not task.around:
             return
         with moment("evaluating", found):
@@ -156,18 +126,17 @@ def ours(task: Task, found: Peaks, result: dict[str, Any]) -> None:
                 held_out.measure(run, str(saved), task.stage, some)
 
 
-def theirs(task: Task, found: Peaks, result: dict[str, Any]) -> None:
-    """TRL's trainer with its own defaults, by the model's path."""
+def by_trl(settings: Settings) -> transformers.Trainer:
+    """TRL's trainer with its own defaults, by the model's path, on the rows and by the rewards of these settings."""
     torch.backends.cuda.enable_cudnn_sdp(False)  # as llmrl/training/hardware.py says
-    settings, stage = params.experiment().stages[task.stage], STAGES[task.stage]
-    own, chosen = settings.own, {name: settings.trl[name] for name in TASK if name in settings.trl}
+    stage, own = STAGES[settings.stage], settings.own
+    chosen = {name: settings.trl[name] for name in TASK if name in settings.trl}
     cpu = {} if torch.cuda.is_available() else {"use_cpu": True, "bf16": False}
     passing = {"max_steps": settings.trl["max_steps"], "logging_steps": 1, "save_strategy": "no", "disable_tqdm": True}
     given: dict[str, Any] = {}
-    if task.stage == "grpo":
+    if stage.generates:
         judges = [own.reward_model if name == "reward_model" else getattr(rewards, name) for name in own.rewards]
         given, chosen["reward_weights"] = {"reward_funcs": judges}, [float(weight) for weight in own.rewards.values()]
-    limit(task.cap)
     trainer = getattr(trl, stage.trainer)(
         model=own.init,
         args=getattr(trl, stage.config)(output_dir="out", **chosen, **passing, **cpu),
@@ -175,7 +144,15 @@ def theirs(task: Task, found: Peaks, result: dict[str, Any]) -> None:
         **given,
     )
     trainer.remove_callback(transformers.PrinterCallback)
-    result |= train(trainer, task, found)
+    return trainer
+
+
+def theirs(task: Task, found: Peaks, _: dict[str, Any]) -> None:
+    """TRL alone."""
+    limit(task.cap)
+    trainer = by_trl(params.experiment().stages[task.stage])
+    with moment("training", found):
+        trainer.train()
 
 
 def measured(task: Task) -> dict[str, Any]:

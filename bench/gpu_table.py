@@ -5,18 +5,16 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
+from llmrl.graph import STAGES
+
 Attempt = dict[str, Any]
-SPEED = ("seconds", "sequences", "steps", "sequences_per_second", "tokens_per_second")
-HEAD = ("stage", "settings", "cap", "memory", "expected", "tokens/s", "sequences/s", "s/step (sequences)", "hours")
+HEAD = ("stage", "settings", "cap", "memory", "expected")
 NOTES = """\
 Random weights of the real shapes; every row as long as the profile admits. *profile* is this pipeline's stage by the
 profile; *TRL* is TRL alone by its documented settings, on the same rows, lengths and rewards; below these, the
 profile with one setting changed. Memory is what torch had allocated, and reserved, at most while it trained, in GiB;
-*expected* is by `llmrl/plan/memory.py`. *cap* is the GiB torch might reserve: "not 5, none" was out of memory at 5 and
-measured without a cap, "not 5, 9" runs in 9 and not in whole GiB less. A pair is one sequence; of GRPO each completion
-is, and its generation is in the time. A measured step has at most 8 micro-batches, of GRPO one round of generation, so
-it pays for the optimizer's update more often than the profile's steps do. Hours are those of the profile's sequences at
-that speed, on this device: training alone."""
+*expected* is by `llmrl/memory/formula.py`. *cap* is the GiB torch might reserve: "not 5, none" was out of memory at 5
+and measured without a cap, "not 5, 9" runs in 9 and not in whole GiB less."""
 AROUND = """\
 What a stage takes at its other moments, the largest of which must fit: *judging prompts* before GRPO trains,
 *evaluating* a batch of held-out rows between its steps, *measuring* what was saved by the same evaluation, and by
@@ -34,10 +32,9 @@ def markdown(report: dict[str, Any]) -> str:
         jobs: dict[tuple[str, str], list[Attempt]] = {}
         for one in found:
             jobs.setdefault((one["stage"], one["name"]), []).append(one)
-        total = report["sequences"][profile]
-        for stage in total:
+        for stage in STAGES:
             for (of, name), attempts in jobs.items():
-                lines += row([stage, name, *cells(attempts, total[stage])]) if of == stage else []
+                lines += row([stage, name, *cells(attempts)]) if of == stage else []
         lines += ["", AROUND, "", *row(("stage", "moment", "memory", "expected")), *row(["---"] * 4)]
         for (stage, name), attempts in jobs.items():
             if name == "profile" and attempts[-1].get("fits"):
@@ -50,25 +47,15 @@ def row(cells: Any) -> list[str]:
     return [f"| {' | '.join(cells)} |"]
 
 
-def cells(attempts: list[Attempt], total: int | None) -> list[str]:
+def cells(attempts: list[Attempt]) -> list[str]:
     """What was measured of one job: by its last attempt, as only that fits in what it needs."""
     last = attempts[-1]
     refused = [f"not {one['cap']:g}" for one in attempts[:1] if one.get("fits") is False and one["cap"]]
     cap = ", ".join([*refused, *([] if last.get("fits") is False and last["cap"] else [limit(last["cap"])])])
     if not last.get("fits"):
         said = f"failed: {last['failed']}" if "failed" in last else "out of memory"
-        return [cap, said, expected(last, "training"), "", "", "", ""]
-    memory = [cap, size(last["peaks"]["training"]), expected(last, "training")]
-    if SPEED[0] not in last:  # measured beside others
-        return [*memory, "", "", "", ""]
-    speed = last["sequences_per_second"]
-    return [
-        *memory,
-        f"{last['tokens_per_second']:,.0f}",
-        f"{speed:.3g}",
-        f"{last['seconds']:.3g} ({last['sequences']})",
-        f"{total / speed / 3600:.2g}" if total else "?",
-    ]
+        return [cap, said, expected(last, "training")]
+    return [cap, size(last["peaks"]["training"]), expected(last, "training")]
 
 
 def limit(cap: float | None) -> str:
@@ -91,5 +78,4 @@ def short(attempt: Attempt) -> str:
         return f"failed: {attempt['failed']}"
     if not attempt["fits"]:
         return f"out of memory with a cap of {limit(attempt['cap'])}"
-    training = f"cap {limit(attempt['cap'])}: {size(attempt['peaks']['training'])}"
-    return f"{training}, {attempt['tokens_per_second']:,.0f} tokens/s" if SPEED[0] in attempt else training
+    return f"cap {limit(attempt['cap'])}: {size(attempt['peaks']['training'])}"

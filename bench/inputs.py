@@ -6,11 +6,11 @@ as that decides memory. Every row is as long as the params.yaml of that folder a
 
 from __future__ import annotations
 
-import bisect
 import json
+import os
+import random
 import sys
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,6 @@ from llmrl.data.rows import Row
 from llmrl.data.spool import SCHEMAS
 from llmrl.data.turns import Turn
 from llmrl.params import experiment
-from llmrl.toy import arithmetic
 from llmrl.training.rows import lengths
 
 if TYPE_CHECKING:
@@ -59,36 +58,35 @@ OTHER = str.maketrans("123456789", "987654321")  # an answer of other numbers, a
 
 
 def models(shape: dict, tokenizer: PreTrainedTokenizerBase, root: Path) -> None:
-    """models/base, and models/reward on its body."""
+    """models/base, and models/reward, which is the same body, on disk too, and a head."""
     import torch
     import transformers
+    from safetensors.torch import save_file
 
     torch.manual_seed(0)
     ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
     config = transformers.AutoConfig.for_model(**shape, **ids)
-    policy = transformers.AutoModelForCausalLM.from_config(config)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):  # random numbers are a GPU's to draw
+        policy = transformers.AutoModelForCausalLM.from_config(config)
     policy.generation_config = transformers.GenerationConfig(
         pad_token_id=ids["pad_token_id"], eos_token_id=ids["eos_token_id"]
     )
-    for folder in (root / "base", root / "reward"):
-        policy.save_pretrained(folder)
+    base, reward = root / "base", root / "reward"
+    policy.save_pretrained(base, max_shard_size="10GB")
+    body, head = dict.fromkeys(policy.base_model.state_dict(prefix="model."), "body.safetensors"), "head.safetensors"
+    config.num_labels = 1
+    config.architectures = [policy.config.architectures[0].replace("CausalLM", "SequenceClassification")]
+    config.save_pretrained(reward)
+    os.link(base / "model.safetensors", reward / "body.safetensors")
+    save_file({"score.weight": 0.02 * torch.randn(1, config.hidden_size)}, reward / head, metadata={"format": "pt"})
+    index = {"metadata": {}, "weight_map": body | {"score.weight": head}}
+    (reward / "model.safetensors.index.json").write_text(json.dumps(index))
+    for folder in (base, reward):
         tokenizer.save_pretrained(folder)
-    transformers.AutoModelForSequenceClassification.from_pretrained(
-        root / "reward", num_labels=1, dtype="float32"
-    ).save_pretrained(root / "reward")
-
-
-def longest(make: Callable[[str], Row], text: str, limit: int, tokenizer: PreTrainedTokenizerBase) -> Row:
-    """The row that `make` gives of as much of a text as fits in `limit` tokens."""
-
-    def tokens(characters: int) -> int:
-        return lengths({name: [value] for name, value in make(text[:characters]).items()}, tokenizer)[0]
-
-    return make(text[: bisect.bisect_right(range(len(text)), limit, key=tokens) - 1])
 
 
 def rows(limits: dict[str, int], tokenizer: PreTrainedTokenizerBase, root: Path) -> None:
-    """The three data sets, of rows of so many tokens."""
+    """The three data sets, of rows of so many tokens: of digits, each of which is a token."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -107,22 +105,26 @@ def rows(limits: dict[str, int], tokenizer: PreTrainedTokenizerBase, root: Path)
         },
         "prompts": lambda text: {"prompt": asked(text), "solution": "4"},
     }
-    turns = (turn["content"] for row in arithmetic.conversations(0) for turn in row["messages"])
-    book = "\n".join(islice(turns, 2000))
+    drawn = random.Random(0)
     for name, limit in limits.items():
+        around = length(shapes[name](""), tokenizer)
         for side, count in ROWS.items():
-            pages = [book[number:][: 8 * limit] for number in range(count)]  # each begins elsewhere
-            made = [longest(shapes[name], page, limit, tokenizer) for page in pages]
+            made = [shapes[name]("".join(drawn.choices("123456789", k=limit - around))) for _ in range(count)]
+            assert limit == length(made[0], tokenizer)
             (root / name).mkdir(parents=True, exist_ok=True)
             pq.write_table(pa.Table.from_pylist(made, schema=SCHEMAS[name]), root / name / f"{side}.parquet")
 
 
-def main() -> None:
-    """Fill the folder."""
+def length(row: Row, tokenizer: PreTrainedTokenizerBase) -> int:
+    """In tokens."""
+    return lengths({name: [value] for name, value in row.items()}, tokenizer)[0]
+
+
+def fill(profile: str, smoke: bool) -> dict[str, int]:
+    """Fill this folder, and say how long its rows are."""
     import transformers
 
-    profile = sys.argv[1]
-    shape = MODELS[profile] | (NARROW if "--smoke" in sys.argv else {})
+    shape = MODELS[profile] | (NARROW if smoke else {})
     repository = Path(__file__).parents[1]
     tokenizer = transformers.AutoTokenizer.from_pretrained(repository / "models/tiny", local_files_only=True)
     tokenizer.model_max_length = 8192
@@ -134,7 +136,11 @@ def main() -> None:
         "prompts": settings["grpo"].own.max_prompt_length,
     }
     rows(limits, tokenizer, Path("data"))
-    print(json.dumps(limits))
+    return limits
+
+
+def main() -> None:
+    print(json.dumps(fill(sys.argv[1], "--smoke" in sys.argv)))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ class Machine:
     kind: str  # cpu | cuda | mps
     name: str
     precision: str = "fp32"  # for `auto`
-    memory: int | None = None  # bytes; None: no limit
+    memory: int | None = None  # bytes that are free; None: no limit
+    total: int | None = None  # bytes, of a GPU, whoever has them; None: not told
     unknown: tuple[str, ...] = ()
     generation: int = 0  # of a GPU: the first number of its compute capability
 
@@ -103,10 +104,10 @@ def machine() -> Machine:
     if card is None:
         named = f"CUDA_VISIBLE_DEVICES names {device}, of which nvidia-smi says nothing"
         return Machine("cpu", "CPU", unknown=(named,) if device else ())
-    question = ("-i", card.uuid, "--query-gpu=compute_cap,memory.free", "--format=csv,noheader,nounits")
-    answer = driver(*question).partition("\n")[0] or "no answer, no answer"
-    capability, free = (part.strip(" []") for part in answer.split(","))  # [N/A], [Insufficient Permissions]
-    name, memory, unknown = card.name, None, []
+    question = ("-i", card.uuid, "--query-gpu=compute_cap,memory.free,memory.total", "--format=csv,noheader,nounits")
+    answer = driver(*question).partition("\n")[0] or ", ".join(["no answer"] * 3)
+    capability, free, has = (part.strip(" []") for part in answer.split(","))  # [N/A], [Insufficient Permissions]
+    name, memory, total, unknown = card.name, None, None, []
     profile = card.devices.get(device, "")
     if device == card.uuid and free.isdecimal():
         memory = int(free) * 2**20
@@ -114,12 +115,15 @@ def machine() -> Machine:
         unknown = [f"nvidia-smi on its free memory: {free}"]
     elif size := re.search(r"(\d+)gb", profile):  # 1g.10gb has 10 GiB, or up to an eighth less
         name, memory = f"MIG {profile} of {card.name}", int(size[1]) * 2**30
+        total = memory - memory // 8
         unknown = [f"that is the most {profile} can have, nvidia-smi does not tell what is free"]
     else:
         name, unknown = f"{device} of {card.name}", ["nvidia-smi does not tell its memory"]
+    if device == card.uuid and has.isdecimal():
+        total = int(has) * 2**20
     generation = capability.partition(".")[0]
     if not generation.isdecimal():
         unknown.append(f"nvidia-smi on its compute capability: {capability}, so fp16 is assumed, which all cards have")
         generation = "0"
     precision = "bf16" if int(generation) >= 8 else "fp16"
-    return Machine("cuda", name, precision, memory, tuple(unknown), int(generation))
+    return Machine("cuda", name, precision, memory, total, tuple(unknown), int(generation))

@@ -153,17 +153,19 @@ def refusal(value: Any, field: Field) -> str | None:
     """What is wrong with a value, or None: its type, its choice, its size."""
     if field.kinds is None and not isinstance(value, str | int | float | dict | list | None):
         return f"{as_yaml(value)} is {english(type(value))}; a text that looks like one is written in quotes."
+    allowed = [kind for kind in field.kinds or () if not (kind is int and float in (field.kinds or ()))]
+    number = isinstance(value, str) and NUMBER.fullmatch(value) and (int in allowed or float in allowed)
+    unquoted = "; write it without quotes" if number else ""
     if not fits(value, field.kinds):
-        allowed = field.kinds or ()
-        words = " or ".join(english(kind) for kind in allowed if not (kind is int and float in allowed))
-        if isinstance(value, str) and NUMBER.fullmatch(value) and (int in allowed or float in allowed):
-            words += "; write it without quotes"
-        return f"{as_yaml(value)} is {english(type(value))}, not {words}."
+        return f"{as_yaml(value)} is {english(type(value))}, not {' or '.join(map(english, allowed))}{unquoted}."
     if value == [] and field.choices:
         return f"[] is empty; name one or several of {', '.join(field.choices)}."
     for one in many(value) if field.choices else ():
         if one not in field.choices and not (fits(one, field.kinds) and fits(one, (int, float, bool))):
-            return f"{as_yaml(one)} is none of {', '.join(field.choices)}.{meant(one, field.choices)}"
+            near = meant(one, field.choices)
+            others = [english(kind) for kind in allowed if kind in (bool, int, float) and not near]
+            beside = f", and not {' or '.join(others)}{unquoted}" if others else ""
+            return f"{as_yaml(one)} is none of {', '.join(field.choices)}{beside}.{near}"
     if fits(value, (int, float)):
         if isinstance(value, float) and not math.isfinite(value):
             return f"{as_yaml(value)} is not finite."

@@ -27,10 +27,11 @@ from llmrl.graph import STAGES
 from llmrl.measuring import held_out
 from llmrl.measuring.answers import policy_name
 from llmrl.measuring.figures import Figures, has_curve
-from llmrl.models import loading
+from llmrl.memory import auto, formula
+from llmrl.memory.shape import Shape
+from llmrl.models import DTYPES, loading, saving
 from llmrl.params import on_model
-from llmrl.plan import costs, fit, memory
-from llmrl.plan.shape import Shape
+from llmrl.plan import costs, fit
 from llmrl.progress import Progress
 from llmrl.session import (
     checkpoints,
@@ -55,11 +56,17 @@ if TYPE_CHECKING:
 
     from llmrl.params import Experiment
     from llmrl.session.interruption import Stop
+    from llmrl.training.settings import Settings
+
+
+HEEDED = 0.5  # the share of what adapters add below which it is said how much rounding leaves
+PRECISIONS = {dtype: precision for precision, dtype in DTYPES.items()}
 
 
 def run_stage(experiment: Experiment, name: str, build: loop.Build, stop: Stop) -> None:
     """Train, save and measure: models/<name> and metrics/<name>."""
-    settings, recorded = experiment.stages[name], edits.snapshot(name)
+    asked_for, recorded = experiment.stages[name], edits.snapshot(name)
+    settings = auto.resolved(asked_for, config_in(asked_for))  # before anything is recorded, or named, by its settings
     for later in experiment.stages.values() if STAGES[name].answers else ():  # which are made after data/prompts
         rows.require_solutions(later)
     tokenizer = loading.load_tokenizer(settings.own.init)
@@ -76,8 +83,14 @@ def run_stage(experiment: Experiment, name: str, build: loop.Build, stop: Stop) 
         with folder.phase("loading"):
             machine = hardware.detect(settings)
             processes.join(machine.kind)
+            auto.require_alike(asked_for, settings, machine.kind)
         run = Run(settings, machine, tokenizer, eval_rows, left_out, folder.path, folder.id)
         Work(experiment, run, build, made_by, recorded, folder, checkpoints.Store(place, str(machine)), stop).do()
+
+
+def config_in(settings: Settings) -> dict[str, Any]:
+    """The config.json of the model that a stage starts from."""
+    return json.loads(Path(settings.own.init, "config.json").read_text(encoding="utf-8"))
 
 
 @dataclass
@@ -112,11 +125,16 @@ class Work:
         model, said = self.known()
         planned, machine = self.planned(refuse=model is None), self.run.hardware
         cudnn = torch.backends.cuda.cudnn_sdp_enabled()
-        about = {"kind": machine.kind, "answers_in": machine.answers, "cudnn_attention": cudnn}
+        about = {"kind": machine.kind, "cudnn_attention": cudnn}
+        about |= {"answers_in": machine.answers, "answers_by": machine.engine}
+        facts = {"device": str(machine)} | auto.became(self.experiment.stages[self.name], self.settings)
+        if self.settings.trl.get("use_vllm"):
+            about["completions_by"] = f"vllm {self.made_by['versions']['vllm']}"
+            facts["completions"] = f"by {about['completions_by']}: no two runs draw the same, nor does one that goes on"
         data = costs.prepared(self.experiment.data)
         self.folder.write(device=str(machine), **about, parameters=planned and planned.parameters, data=asdict(data))
         taken = costs.said(planned, data, str(machine)) if planned and model is None else {}
-        self.folder.terminal.show(screen.costs(self.name, {"device": str(machine)} | taken))
+        self.folder.terminal.show(screen.costs(self.name, facts | taken))
         if model is None:
             self.train()
             model = self.known()[0] or {}
@@ -142,14 +160,14 @@ class Work:
             said += f" (it was made with {other})" if other else ""
         return found, said
 
-    def planned(self, refuse: bool) -> memory.Planned | None:
+    def planned(self, refuse: bool) -> formula.Planned | None:
         """The stage as memory and time are reckoned; None of an architecture that is not known.
 
         Raises InputError where the settings do not go with the model or the device and, to refuse, where it would not
         fit in run.memory_gib or, on CUDA, in what the device has.
         """
         settings, machine, gib = self.settings, self.run.hardware, self.settings.run.memory_gib
-        config = json.loads((Path(settings.own.init) / "config.json").read_text())
+        config = config_in(settings)
         shape = Shape.of(config)
         on_model.check_model_and_device(settings, config, shape is not None, machine.kind)
         on_model.check_architecture(settings)
@@ -157,10 +175,12 @@ class Work:
         if shape is None:
             return None
         liger = machine.kernels == "liger"
-        found = memory.Planned(shape, settings, machine.precision, machine.kind, machine.answers, liger)
+        free, card = torch.cuda.mem_get_info() if machine.kind == "cuda" else (None, None)
+        how = (machine.precision, machine.kind, machine.answers, liger, machine.engine)
+        found = formula.Planned(shape, settings, *how, card=card)
         limit, whose = gib and gib * fit.GIB, "run.memory_gib"
         if gib is None and machine.kind == "cuda":
-            limit, whose = torch.cuda.mem_get_info()[0], f"{machine.name} that are free"
+            limit, whose = free, f"{machine.name} that are free"
         if refuse and (said := fit.shortage(found, limit, whose)):
             raise InputError(f"{said}\nNothing was loaded, nothing changed.")
         return found
@@ -227,9 +247,28 @@ class Work:
                     written = self.store.unfinished / "trained"
                     made_by = self.made_by | {"device": self.run.hardware.kind}
                     records = {folders.PROVENANCE: made_by, folders.TRAINING: asdict(self.seen)}
+                    self.tell_rounding(trainer.model)
                     loop.save_trained(trainer, self.run, written / "model", records)
                     self.store.keep(written, "trained", {})
                 processes.wait()
+
+    def tell_rounding(self, model: Any) -> None:
+        """Say where much of what adapters have learned is lost by rounding."""
+        lora, answers = self.settings.own.lora, self.run.hardware.answers
+        if lora is None:
+            return
+        places = {PRECISIONS[lora.merge]: "lora.merge, in which the model is saved"}
+        places |= {answers: "answers.precision, in which its answers are measured"} if self.stage.answers else {}
+        for precision, setting in places.items():
+            if (
+                precision != "fp32"
+                and (share := saving.left_by_rounding(model, precision)) is not None
+                and share < HEEDED
+            ):
+                said = (
+                    f"rounded to {precision}, {share:.0%} of what the adapters add to the weights is left ({setting})"
+                )
+                self.folder.terminal.show(Text(f"{said}; float32 keeps all of it: docs/reproducibility.md", "yellow"))
 
     def measure(self, model: dict[str, Path]) -> None:
         """Measure the model as saved and loaded again, as what is reported is what is shipped, and give it its name."""

@@ -21,7 +21,7 @@ from llmrl.training.run import Run
 
 def trainer(run: Run, init: str) -> trl.GRPOTrainer:
     """TRL's trainer on the model in the folder `init`."""
-    own = run.settings.own
+    own, machine = run.settings.own, run.hardware
     judge = loading.load_classifier(own.reward_model, own.seed, run.asked)
     judge.config.name_or_path = "reward_model"  # TRL calls its scores by this
     length = run.settings.option("max_completion_length")
@@ -43,7 +43,9 @@ def trainer(run: Run, init: str) -> trl.GRPOTrainer:
         processing_class=run.tokenizer,
         peft_config=run.lora("CAUSAL_LM"),
         callbacks=run.callbacks,
-        rollout_func=None if run.settings.trl.get("use_vllm") else partial(generation.rollout, run.hardware.answers),
+        rollout_func=(
+            None if run.settings.trl.get("use_vllm") else partial(generation.rollout, machine.answers, machine.engine)
+        ),
     )
 
 

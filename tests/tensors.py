@@ -16,9 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from bench import inputs
-from llmrl.plan import memory
-from llmrl.plan.memory import Planned
-from llmrl.plan.shape import Shape
+from llmrl.memory import formula
+from llmrl.memory.formula import Planned
+from llmrl.memory.shape import Shape
 from llmrl.training import loop
 from llmrl.training.settings import Lora
 
@@ -117,5 +117,5 @@ def whole_training(
     with Live(*held) as live:
         trainer.train()
     planned = Planned(Shape.of(values), one.settings, precision)
-    worst = max(sum(parts.values()) for parts in memory.step(planned).values())
+    worst = max(sum(parts.values()) for parts in formula.step(planned).values())
     return worst, live.most + size(held)

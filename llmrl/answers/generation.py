@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from llmrl.models import DTYPES
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    import torch
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
     from trl import GRPOTrainer
 
 Prompts = list[list[dict[str, str]]]
@@ -35,17 +36,21 @@ def generate(
     prompts: Prompts,
     batch: int,
     counted: Callable[[int], None] = lambda _: None,
+    engine: str = "transformers",
     **options: Any,
 ) -> list[list[Answer]]:
     """The model's answers to each prompt, `batch` at once, in the order of the prompts. The options are those of
     transformers' `generate`; `counted` is told how many more answers there are.
     """
+    from transformers import GenerationConfig
+
     texts = [tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True) for prompt in prompts]
     # Prompts of like length share a batch, so that little is computed for padding.
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     found: list[list[Answer]] = [[] for _ in texts]
     each, ends = options.get("num_return_sequences", 1), ends_of(model, tokenizer)
     size, options = max(1, batch // each), {"eos_token_id": ends} | options
+    options |= decoded_by(engine, model, GenerationConfig(**options))
     for start in range(0, len(order), size):
         indices = order[start : start + size]
         inputs = tokenizer([texts[index] for index in indices], add_special_tokens=False, **PADDED).to(model.device)
@@ -86,12 +91,18 @@ def answering(model: PreTrainedModel, precision: str, seed: int | None = None) -
     makers sample it, they may penalise repetition say, neither measuring nor GRPO shall take over.
 
     It computes as under torch's autocast: matrices are multiplied in the precision, sums and norms are float32. But
-    autocast would cast a matrix for every generated token, of adapters' frozen base at least; here each is cast once.
+    autocast would cast a matrix for every generated token, of adapters' frozen base at least; here each is cast once,
+    with its adapters added to it, but for one in 4 bit, beside which they compute. Rounding the sum loses no more of
+    what they add than the training's own forward pass does (docs/reproducibility.md).
     """
     import torch
+    from peft.tuners.lora import Linear as Adapted
     from transformers import GenerationConfig
 
     whole = model.get_base_model() if hasattr(model, "get_base_model") else model  # of adapters
+    layers = [one for one in model.modules() if isinstance(one, Adapted)]
+    adapted = {one.get_base_layer(): one for one in layers if isinstance(one.get_base_layer(), torch.nn.Linear)}
+    idle = {part for one in adapted.values() for part in one.modules() if part not in adapted}
     published = whole.generation_config
     whole.generation_config = GenerationConfig(**{name: getattr(published, name) for name in SPECIAL_TOKENS})
     training, dtype = model.training, getattr(torch, DTYPES[precision])
@@ -102,27 +113,56 @@ def answering(model: PreTrainedModel, precision: str, seed: int | None = None) -
         if seed is not None:
             torch.manual_seed(seed)
         for module in model.modules():
-            if hasattr(module, "compute_dtype"):  # of a matrix in 4 bit
+            if in_4_bit(module):
                 kept.append((module, "compute_dtype", module.compute_dtype))
                 module.compute_dtype = dtype
-            elif isinstance(module, torch.nn.Linear) and module.weight.dtype != dtype:
-                for name, weights in [*module.named_parameters(recurse=False)]:
-                    kept.append((module, name, weights))
+            elif module in idle or not isinstance(module, torch.nn.Linear):
+                continue
+            elif module.weight.dtype != dtype or module in adapted:
+                for name, had in [*module.named_parameters(recurse=False)]:
+                    kept.append((module, name, had))
+                    weights: torch.Tensor = had
+                    if name == "weight" and (adapter := adapted.get(module)):
+                        weights = sum((adapter.get_delta_weight(one) for one in adapter.active_adapters), weights)
                     setattr(module, name, torch.nn.Parameter(weights.to(dtype), requires_grad=False))
+        for one in adapted.values():
+            one.enable_adapters(False)
         try:
             with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
                 yield
         finally:
             for module, name, value in kept:
                 setattr(module, name, value)
+            for one in adapted.values():
+                one.enable_adapters(True)
             if prepared is not None:
                 model.forward = prepared
             model.train(training)
             whole.generation_config = published
 
 
-def rollout(precision: str, prompts: Prompts, trainer: GRPOTrainer) -> dict[str, Any]:
-    """GRPO's completions: sampled as its trainer says, all prompts at once, in a precision.
+def in_4_bit(module: Any) -> bool:
+    """Whether it is a matrix in 4 bit, of bitsandbytes."""
+    return hasattr(module, "compute_dtype")
+
+
+def decoded_by(engine: str, model: PreTrainedModel, asked: GenerationConfig) -> dict[str, Any]:
+    """What has `generate` decode by an engine, transformers' own or cuda_graphs (llmrl/answers/decoding.py). By its own
+    in any case where several beams are asked for or a cache of some kind, and where matrices are in 4 bit.
+    """
+    from transformers.generation import GenerationMode
+
+    simple = asked.get_generation_mode() in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
+    own_cache = asked.cache_implementation or asked.use_cache is False
+    if engine != "cuda_graphs" or not simple or own_cache or any(map(in_4_bit, model.modules())):
+        return {}
+    from llmrl.answers import decoding
+
+    return {"custom_generate": decoding.decode}
+
+
+def rollout(precision: str, engine: str, prompts: Prompts, trainer: GRPOTrainer) -> dict[str, Any]:
+    """GRPO's completions: sampled as its trainer says, all prompts at once, in a precision and by an engine.
 
     By TRL itself they would be in that of the training or, with adapters, in float32, and in the mode of the training,
     in which adapters drop out. https://huggingface.co/docs/trl/openenv names what a `rollout_func` returns.
@@ -131,8 +171,9 @@ def rollout(precision: str, prompts: Prompts, trainer: GRPOTrainer) -> dict[str,
     prompt_ids = tokenizer.apply_chat_template(prompts, **asked)["input_ids"]
     inputs = tokenizer.pad({"input_ids": prompt_ids}, pad_to_multiple_of=trainer.pad_to_multiple_of, **PADDED)
     inputs = inputs.to(trainer.accelerator.device)
-    with answering(trainer.model, precision):
-        tokens = trainer.model.generate(**inputs, generation_config=trainer.generation_config)
+    model, sampling = trainer.model, trainer.generation_config
+    with answering(model, precision):
+        tokens = model.generate(**inputs, generation_config=sampling, **decoded_by(engine, model, sampling))
     completions = tokens[:, inputs["input_ids"].shape[1] :].tolist()  # (prompts, new tokens)
     completion_ids = [up_to_end(one, trainer.eos_token_ids) for one in completions]
     return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": None}

@@ -26,6 +26,7 @@ from llmrl.graph import STAGES
 from llmrl.lineage.outdated import differing
 from llmrl.lineage.products import Fault, Files, Product, product_hash
 from llmrl.lineage.recount import miscounted, of_others, tables_of
+from llmrl.memory import auto
 from llmrl.plan.workspace import BASE, IN_ORDER
 from llmrl.progress import Progress
 from llmrl.session import provenance
@@ -184,6 +185,7 @@ class Chain:
         if link.inputs:  # settings and code may be others, as is said already
             return right
         right["settings"] = json.loads(json.dumps(own.deciding))
+        right["settings"] |= {name: said["settings"][name] for name in auto.left_open(own)}  # what it became there
         then, now = said["versions"]["python"].split(".")[:2], platform.python_version_tuple()[:2]
         if then == [*now]:
             return right | {"code": provenance.code(own)}

@@ -152,7 +152,7 @@ def measure(
     with answering(policy, run.hardware.answers, protocol.seed):
         counted = counting(len(prompts) * (1 + protocol.samples), "answers")
         given = (policy, run.tokenizer, prompts["prompt"], protocol.batch, counted)
-        longest: dict[str, Any] = {"max_new_tokens": protocol.max_new_tokens}
+        longest: dict[str, Any] = {"max_new_tokens": protocol.max_new_tokens, "engine": run.hardware.engine}
         greedy = generate(*given, **longest, do_sample=False)
         sampling = longest | {"do_sample": True, "temperature": float(protocol.temperature), "top_k": 0, "top_p": 1.0}
         sampled = generate(*given, **sampling, num_return_sequences=protocol.samples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from llmrl.answers.final import KINDS, Kind
 from llmrl.fields import SEED, above, at_least, at_most
@@ -19,6 +19,11 @@ class Answers:
     max_new_tokens: Annotated[int, at_least(1), "tokens, at which an answer is cut off"]
     batch: Annotated[int, at_least(1), "answers generated at once"]
     seed: Annotated[int, at_least(0), SEED, "of the samples"]
+    engine: Annotated[
+        Literal["auto", "transformers", "cuda_graphs"],
+        "what decodes the answers, GRPO's completions too (docs/gpu.md); auto: cuda_graphs on CUDA, for decoders that "
+        "attend to all that came before; completions of a model in 4 bit are decoded by transformers",
+    ] = "auto"
     precision: Annotated[
         Precision,
         "of the arithmetic in which every policy answers, also while GRPO trains it and where its prompts are judged; "

@@ -40,6 +40,9 @@ class Loading:
                 bnb_4bit_use_double_quant=True,
                 bnb_4bit_compute_dtype=DTYPES[self.four_bit],
             )
+        if self.attention == "varlen":
+            from llmrl.models import attention  # noqa: F401 - gives transformers the one of this name
+
         model = kind.from_pretrained(folder, attn_implementation=self.attention, **LOADING, **more)
         for module in model.modules():
             # Of weights in 4 bit, on such a CPU, the first evaluation would arrange them anew: no gradient passes them.

@@ -4,11 +4,12 @@ something else in silence. docs/memory.md has what each setting saves and costs.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Iterator
+from importlib.metadata import distributions
 from typing import Any
 
+from llmrl.environment import installing
 from llmrl.fields import as_yaml, fits, many, meant, refusal
 from llmrl.graph import STAGES
 from llmrl.training import options
@@ -20,16 +21,15 @@ Found = Iterator[tuple[str, str]]  # a setting, and what is wrong with it
 # and lose what transformers has.
 CHECKPOINTING = ("use_reentrant", "preserve_rng_state", "determinism_check", "early_stop", "debug")
 ADDED = {"sft": ("every_n_layers", "offload", "selective"), "reward": ("every_n_layers", "offload")}
+ENDS = "is models/base's own (docs/models.md)."
+BY_TEXT = "goes by text, where completions are tokens; each ends with its turn or at grpo.max_completion_length."
 # What `generation_kwargs` cannot name, though transformers or vLLM takes it, and why: the first completions would end
 # the training, or be others than it reckons with.
 NOT_SAMPLED = {
     **dict.fromkeys(("max_new_tokens", "max_length", "max_tokens"), "is grpo.max_completion_length."),
     **dict.fromkeys(("num_return_sequences", "n"), "is grpo.num_generations."),
-    **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), "is models/base's own (docs/models.md)."),
-    **dict.fromkeys(
-        ("stop_strings", "token_healing"),
-        "goes by text, where completions are tokens; each ends with its turn or at grpo.max_completion_length.",
-    ),
+    **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), ENDS),
+    **dict.fromkeys(("stop_strings", "token_healing"), BY_TEXT),
     **dict.fromkeys(
         ("return_dict_in_generate", "output_attentions", "output_hidden_states", "output_logits", "output_scores"),
         "gives more than tokens, which are all that is taken.",
@@ -45,6 +45,17 @@ NOT_SAMPLED = {
     **dict.fromkeys(("compile_config", "disable_compile"), "is set by TRL, which compiles no sampling."),
     "max_time": "would cut completions by the clock: no run could be repeated.",
 }
+# And what vLLM alone takes.
+NOT_BY_VLLM = {
+    **dict.fromkeys(("stop_token_ids", "ignore_eos"), ENDS),
+    "stop": BY_TEXT,
+    **dict.fromkeys(
+        ("logprobs", "prompt_logprobs", "logprob_token_ids", "flat_logprobs"),
+        "is set by TRL, which weighs each completion by these.",
+    ),
+    "seed": "would draw the completions of one prompt all alike; vLLM has one of its own.",
+}
+LEAST = ("min_new_tokens", "min_tokens")  # of transformers, of vLLM
 
 
 def wrong(stage: str, chosen: Section, processes: int) -> Found:
@@ -70,12 +81,7 @@ def wrong(stage: str, chosen: Section, processes: int) -> Found:
         if of.generates and not chosen.get("beta", 0.0):
             yield "sync_ref_model", ": where beta is 0 there is no reference."
     if of.generates and chosen.get("use_vllm"):
-        if importlib.util.find_spec("vllm") is None:
-            yield "use_vllm", ": vllm is not installed; where this is false, transformers generates."
-        if isinstance(chosen.get("lora"), dict) and chosen["lora"].get("load_in_4bit"):
-            # It gets the weights with the adapters in them.
-            text = "do not go together: weights in 4 bit lose some of it whenever adapters are added."
-            yield "use_vllm", f" and lora.load_in_4bit {text}"
+        yield from with_vllm(stage, chosen, processes)
     if of.generates and chosen.get("use_transformers_continuous_batching"):
         # It puts the model in training mode, in which TRL measures no evaluation; and under bf16 and fp16 the trained
         # weights themselves in half precision, for good.
@@ -149,22 +155,27 @@ def sampling(stage: str, chosen: Section) -> Found:
     """What completions cannot be sampled with, which TRL would find at the first of them, or never."""
     given, known = chosen.get("generation_kwargs"), options.of_stage(stage)
     longest = chosen.get("max_completion_length", known["max_completion_length"].default)
+    by_vllm = bool(chosen.get("use_vllm"))
+    others = NOT_SAMPLED | NOT_BY_VLLM if by_vllm else NOT_SAMPLED
+    whose = "vLLM's SamplingParams" if by_vllm else "transformers' GenerationConfig"
     for name, value in given.items() if isinstance(given, dict) else ():
-        if name in NOT_SAMPLED:
-            yield "generation_kwargs", f": {name} {NOT_SAMPLED[name]}"
+        if name in others:
+            yield "generation_kwargs", f": {name} {others[name]}"
         elif name == "do_sample" and value is not True:
             yield "generation_kwargs", ": do_sample: completions of one prompt would be all alike; leave it out."
-        elif name == "min_new_tokens" and fits(value, (int,)) and fits(longest, (int,)) and value > longest:
+        elif name in LEAST and fits(value, (int,)) and fits(longest, (int,)) and value > longest:
             text = f"{value} is more than max_completion_length, {longest}: no completion would end."
-            yield "generation_kwargs", f": min_new_tokens: {text}"
+            yield "generation_kwargs", f": {name}: {text}"
         elif name in chosen:
             yield "generation_kwargs", f": its {name} wins over {stage}.{name}; leave one of them out."
         elif name in known and (reason := refusal(value, known[name])):
             yield "generation_kwargs", f": {name}: {reason}"
-        elif name in options.FLOATS and isinstance(value, int) and value != 1:
+        elif name in options.FLOATS and isinstance(value, int) and value != 1 and not by_vllm:
             yield "generation_kwargs", f": {name}: {value} is whole, which transformers refuses; write {value}.0."
-        elif not chosen.get("use_vllm") and name not in (names := options.sampling_arguments()):
-            yield "generation_kwargs", f": {name} is no argument of transformers' GenerationConfig.{meant(name, names)}"
+        elif not by_vllm or any(distributions(name="vllm")):  # of what is not installed nothing is known
+            names = options.vllm_arguments() if by_vllm else options.sampling_arguments()
+            if name not in names:
+                yield "generation_kwargs", f": {name} is no argument of {whose}.{meant(name, names)}"
     for least, most, usual in (
         ("vllm_importance_sampling_clip_min", "vllm_importance_sampling_clip_max", (None, 3.0)),
         ("entropy_coef_min", "entropy_coef_max", (0.0, 1.0)),
@@ -172,6 +183,51 @@ def sampling(stage: str, chosen: Section) -> Found:
         low, high = chosen.get(least, usual[0]), chosen.get(most, usual[1])
         if fits(low, (int, float)) and fits(high, (int, float)) and (low > high or (low == high and "clip" in least)):
             yield least, f": {low:g} leaves nothing up to {most}, {high:g}."
+
+
+def with_vllm(stage: str, chosen: Section, processes: int) -> Found:
+    """What does not go with completions by vLLM, whose engine starts when the models are loaded."""
+    oldest, newest = options.vllm_versions()
+    right = f"{installing(f'vllm=={newest}')}; where this is false, transformers generates."
+    version = next((one.version for one in distributions(name="vllm")), None)
+    if version is None:
+        yield "use_vllm", f": vllm is not installed: {right}"
+    elif not release(oldest) <= release(version) <= release(newest):
+        yield "use_vllm", f": TRL takes vllm {oldest} to {newest}, and {version} is installed: {right}"
+    if isinstance(chosen.get("lora"), dict) and chosen["lora"].get("load_in_4bit"):
+        # It gets the weights with the adapters in them.
+        text = "do not go together: weights in 4 bit lose some of it whenever adapters are added."
+        yield "use_vllm", f" and lora.load_in_4bit {text}"
+    known = {name: one.default for name, one in options.of_stage(stage).items()} | chosen
+    numbers = {name: value for name, value in known.items() if fits(value, (int,)) and value > 0}
+    if known["vllm_mode"] == "colocate":
+        shared = numbers.get("vllm_tensor_parallel_size", 1)
+        if processes % shared:
+            yield "vllm_tensor_parallel_size", f": {shared} processes share one engine, and launch starts {processes}."
+        longest, prompt = numbers.get("vllm_max_model_length"), numbers.get("max_prompt_length")
+        both = (prompt or 0) + numbers.get("max_completion_length", 0)
+        if longest and not prompt:
+            yield "vllm_max_model_length", " needs grpo.max_prompt_length: a longer prompt would end the training."
+        elif longest and longest < both:
+            text = f"max_prompt_length and max_completion_length are {both} together: completions would be cut"
+            yield "vllm_max_model_length", f": {longest} tokens hold too little: {text}."
+    weighing = str(known["vllm_importance_sampling_mode"])
+    if not known["vllm_importance_sampling_correction"]:
+        return
+    if known["loss_type"] == "vespo" and not weighing.startswith("token"):
+        yield "loss_type", ": vespo with use_vllm needs vllm_importance_sampling_mode: token_truncate or token_mask."
+    bounds = [known[f"vllm_importance_sampling_clip_{end}"] for end in ("max", "min")]
+    if weighing.endswith("truncate") and bounds == [None, None]:
+        yield "vllm_importance_sampling_clip_max", f": null bounds nothing, and {weighing} needs a bound; TRL's is 3.0."
+
+
+def release(version: str) -> list[int]:
+    """The numbers of a release.
+
+    >>> release("0.31.0+cu130") > release("0.9.2")
+    True
+    """
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
 
 
 def batches(stage: str, chosen: Section, processes: int) -> Found:
@@ -191,6 +247,10 @@ def batches(stage: str, chosen: Section, processes: int) -> Found:
     numbers = {name: one.default for name, one in options.of_stage(stage).items()} | numbers
     group = numbers["num_generations"]
     both = {name for name in ("generation_batch_size", "steps_per_generation") if numbers[name]}
+    if chosen.get("micro_batch") == "auto" and "steps_per_generation" in both:
+        text = "auto would decide how many completions are drawn at once; write generation_batch_size instead."
+        yield "steps_per_generation", f" counts micro-batches: {text}"
+        numbers, both = numbers | {"steps_per_generation": 0}, both - {"steps_per_generation"}
     if len(both) == 2:
         yield "steps_per_generation", " and generation_batch_size say the same; TRL takes one of them."
     rounds = (numbers["steps_per_generation"] or 0) * at_a_time
@@ -215,7 +275,7 @@ def checkpointing(stage: str, chosen: Section) -> Found:
     for key in given:
         if key not in known:
             yield name, f": {key} is none of {', '.join(known)}, which are all that {stage} takes."
-    if given.get("selective") and not chosen.get("gradient_checkpointing", True):
+    if given.get("selective") and chosen.get("gradient_checkpointing", True) is not True:
         yield name, ": selective needs gradient_checkpointing: true."
     if given.get("selective") and given.get("use_reentrant"):
         yield name, ": selective needs use_reentrant: false."

@@ -40,15 +40,38 @@ def check_model_and_device(settings: Settings, config: dict[str, Any], known: bo
             f"{config.get('model_type')}; tests/training/test_packing.py tells with which. Write false."
         )
     asked = [name for name in ("activation_offloading", "tf32", "use_vllm") if trl.get(name)]
-    if attention == "flex_attention":  # on a CPU torch has no backward pass of it
+    # On a CPU torch has no backward pass of the first, and no such kernel as the other is of packed documents.
+    if attention == "flex_attention" or (attention == "varlen" and trl.get("packing")):
         asked.insert(0, "attn_implementation")
     if asked and kind != "cuda":
         raise InputError(f"params.yaml: {asked[0]} as {stage} has it needs CUDA; this stage would run on {kind}.")
+    if attention == "varlen" and trl.get("packing") and own.precision == "fp32":
+        raise InputError(
+            f"params.yaml: attn_implementation as {stage} has it: torch's kernels of varlen take half precision alone, "
+            "and precision is fp32. Write sdpa, or another precision."
+        )
+    if trl.get("use_vllm") and settings.option("vllm_mode") == "colocate":
+        check_vllm(settings, config.get("text_config", config))
     top_p = {**trl, **(trl.get("generation_kwargs") or {})}.get("top_p") or 1.0
     if kind == "cuda" and STAGES[stage].generates and trl.get("full_determinism") and top_p < 1:
         raise InputError(
             f"params.yaml: grpo.top_p: {top_p:g} with full_determinism: CUDA adds up probabilities in no fixed order. "
             "Write 1.0, which leaves none out, or use min_p or top_k."
+        )
+
+
+def check_vllm(settings: Settings, config: dict[str, Any]) -> None:
+    """Raise InputError where vLLM's engine would not start with a model, by its config."""
+    heads, shared = config.get("num_attention_heads", 0), settings.option("vllm_tensor_parallel_size")
+    if heads % shared:
+        raise InputError(
+            f"params.yaml: grpo.vllm_tensor_parallel_size: {shared} processes cannot share the {heads} heads of "
+            f"{settings.own.init}'s attention."
+        )
+    longest, most = settings.option("vllm_max_model_length"), config.get("max_position_embeddings")
+    if longest and most and longest > most:
+        raise InputError(
+            f"params.yaml: grpo.vllm_max_model_length: {longest} is more than {settings.own.init} has, {most}."
         )
 
 

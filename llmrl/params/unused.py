@@ -14,7 +14,8 @@ Section = dict[str, Any]  # of a stage, or train
 
 OFF = (False, "no", "epoch")  # of a switch; of evaluations and logs by steps
 CLIPPED = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")  # losses
-# A setting and values of it, and those that have an effect with one of these alone. So has all of vLLM's.
+# A setting and values of it, and those that have an effect with one of these alone. Where vLLM is off, so has all of
+# its own with use_vllm.
 BELONGS: Mapping[tuple[str, tuple[Any, ...]], tuple[str, ...]] = MappingProxyType(
     {
         ("eval_strategy", ("steps",)): ("eval_steps",),
@@ -39,6 +40,20 @@ BELONGS: Mapping[tuple[str, tuple[Any, ...]], tuple[str, ...]] = MappingProxyTyp
         ),
         ("use_transformers_continuous_batching", (True,)): ("transformers_continuous_batching_config",),
         ("use_vllm", (False,)): ("cache_implementation",),
+        ("vllm_mode", ("server",)): (
+            "vllm_server_base_url",
+            "vllm_server_host",
+            "vllm_server_port",
+            "vllm_server_timeout",
+            "vllm_group_port",
+        ),
+        ("vllm_mode", ("colocate",)): (  # of a server its own command line decides
+            "vllm_tensor_parallel_size",
+            "vllm_gpu_memory_utilization",
+            "vllm_max_model_length",
+            "vllm_enable_sleep_mode",
+            "vllm_model_impl",
+        ),
     }
 )
 
@@ -63,13 +78,16 @@ def void(stage: str, train: Section, section: Section) -> Iterator[tuple[str, st
         yield "optim_args", f": has no effect with optim: {optimizer}, which takes none."
     if given.get("optim_target_modules") and not re.search("galore|apollo", str(optimizer)):
         yield "optim_target_modules", f": has no effect with optim: {optimizer}; galore's and apollo's would use it."
+    if given.get("attn_implementation") == "varlen" and not given.get("packing"):
+        yield "attn_implementation", ": varlen has no effect without sft.packing: true; without packed rows it is sdpa."
     if given.get("label_smoothing_factor") and (stage != "sft" or given.get("loss_type", "nll") != "nll"):
         yield "label_smoothing_factor", ": has no effect but with sft.loss_type: nll."
     for name in ("vllm_server_host", "vllm_server_port") if given.get("vllm_server_base_url") else ():
         if name in given:
             yield name, ": has no effect beside vllm_server_base_url, which wins."
     belonging = {name: needed for needed, names in BELONGS.items() for name in names}
-    belonging |= {name: ("use_vllm", (True,)) for name in known if name.startswith("vllm_")}
+    if not given.get("use_vllm"):
+        belonging |= {name: ("use_vllm", (True,)) for name in known if name.startswith("vllm_")}
     for name, (other, values) in belonging.items():
         value = given.get(name)
         if value is None or name not in known or value == known[name].default:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -19,26 +20,18 @@ from rich.text import Text
 from llmrl import devices, params
 from llmrl.base.settings import FOLDERS
 from llmrl.data.settings import DATA_SETS, Data
-from llmrl.errors import reported
+from llmrl.errors import InputError, reported
 from llmrl.graph import STAGES
+from llmrl.memory import auto, formula
+from llmrl.memory.formula import Planned
+from llmrl.memory.shape import Shape, numbers
 from llmrl.params import Experiment
-from llmrl.plan import costs, fit, memory, workspace
+from llmrl.plan import costs, fit, workspace
 from llmrl.plan.costs import Time
-from llmrl.plan.memory import Planned
-from llmrl.plan.shape import Shape, numbers
 from llmrl.plan.workspace import Reasons
-from llmrl.training import hardware
 from llmrl.training.settings import Settings
 
 UNKNOWN = "?"
-
-
-def on_machine(device: devices.Machine, settings: Settings, shape: Shape) -> Planned:
-    """A stage as it would run on a machine."""
-    asked = (settings.own.precision, settings.answers.precision)
-    precision, answers = (device.precision if one == "auto" else one for one in asked)
-    liger = device.generation >= hardware.TRITON[0] and settings.own.kernels != "torch"
-    return Planned(shape, settings, precision, device.kind, answers, liger)
 
 
 def number_of(number: int | None, bound: bool) -> str:
@@ -62,21 +55,21 @@ def asked(settings: Settings, data: Data, runs: bool, unprepared: list[str]) -> 
         "steps": number_of(number, settings.option("max_steps") <= 0),
     }
     if number:
-        tokens = number * settings.own.batch * stage.sides * memory.length(settings)
+        tokens = number * settings.own.batch * stage.sides * formula.length(settings)
         found["tokens at most"] = f"{tokens / 1e6:,.1f} M"
     return found
 
 
 def taken(planned: Planned, limit: int | None, time: Time | None) -> dict[str, str]:
     """What a stage of a model whose sizes are known takes."""
-    moment, held = memory.fullest(planned)
+    moment, held = formula.fullest(planned)
     found = {"parameters": f"{planned.parameters / 1e6:,.2f} M"}
     if planned.lora:
         found["of which trained"] = f"{numbers(planned.trained) / 1e6:,.2f} M"
-    found |= {"memory expected": fit.size(memory.total(held)), "most of it": moment}
+    found |= {"memory expected": fit.size(formula.total(held)), "most of it": moment}
     if limit is not None:
-        found["fits"] = "yes" if memory.total(held) <= limit else "no"
-    found["disk"] = fit.size(memory.total(costs.disk(planned)))
+        found["fits"] = "yes" if formula.total(held) <= limit else "no"
+    found["disk"] = fit.size(formula.total(costs.disk(planned)))
     bound = "≤ " if planned.settings.option("max_steps") <= 0 else ""
     found["time"] = f"{bound}{costs.span(time.seconds)}" if time else UNKNOWN
     return found | {"time is": time.how if time else ""}
@@ -92,9 +85,9 @@ def in_parts(stages: dict[str, Planned]) -> Table:
     """What takes the memory at the moment at which most is held, what is held at each moment, and the disk."""
     table = Table("", *stages, box=box.SIMPLE_HEAD)
     for title, columns in {
-        "memory at the peak": [memory.fullest(one)[1] for one in stages.values()],
+        "memory at the peak": [formula.fullest(one)[1] for one in stages.values()],
         "memory while": [
-            {name: memory.total(held) for name, held in memory.moments(one).items()} for one in stages.values()
+            {name: formula.total(held) for name, held in formula.moments(one).items()} for one in stages.values()
         ],
         "disk": [costs.disk(one) for one in stages.values()],
     }.items():
@@ -104,8 +97,8 @@ def in_parts(stages: dict[str, Planned]) -> Table:
     return table
 
 
-def shape_of(folder: str, experiment: Experiment, why: Reasons) -> tuple[Shape | None, str]:
-    """The shape of the model in a folder that stages start from, where it is known; and by what it is, or why not."""
+def config_for(folder: str, experiment: Experiment, why: Reasons) -> tuple[dict[str, Any] | None, str]:
+    """The config.json of the model in a folder that stages start from, where there is one; and where, or why not."""
     source = experiment.model.source if folder == "models/base" else folder
     if (file := workspace.config_file(folder, experiment.model, why)) is None:
         missing = f"{FOLDERS.get(source, source)} has no config.json yet"
@@ -113,10 +106,23 @@ def shape_of(folder: str, experiment: Experiment, why: Reasons) -> tuple[Shape |
             missing = f"{source} is not here yet: `dvc repro models/dvc.yaml` fetches it"
         return None, f"{missing}; its size, memory and time follow"
     config = json.loads(file.read_text(encoding="utf-8"))
-    shape, said = Shape.of(config), f"{source}, by {file}"
-    if shape is None:
+    said = f"{source}, by {file}"
+    if Shape.of(config) is None:
         said += f"; its architecture, {config.get('model_type')}, is none whose memory is known here"
-    return shape, said
+    return config, said
+
+
+def in_numbers(
+    stages: dict[str, Settings], configs: dict[str, dict[str, Any]], device: devices.Machine
+) -> tuple[dict[str, Settings], list[str]]:
+    """The stages' settings with what each `auto` becomes here, for models whose config.json is known; and why not."""
+    found, refused = dict(stages), list[str]()
+    for name, config in configs.items():
+        try:
+            found[name] = auto.resolved(stages[name], config, device)
+        except InputError as error:
+            refused.append(str(error))
+    return found, refused
 
 
 def notes(lines: list[tuple[str, str]]) -> Table:
@@ -148,14 +154,18 @@ def show(all_parts: bool) -> None:
     unprepared = [name for name in DATA_SETS if workspace.PREPARE[name] in why]
     data = costs.prepared(experiment.data, but=unprepared)
     origins = {name: workspace.starts_from(name, experiment.stages) for name in STAGES}
-    models = {folder: shape_of(folder, experiment, why) for folder in origins.values()}
-    shapes = {name: shape for name, folder in origins.items() if (shape := models[folder][0])}
-    stages = {name: on_machine(device, experiment.stages[name], shape) for name, shape in shapes.items()}
+    models = {folder: config_for(folder, experiment, why) for folder in origins.values()}
+    configs = {name: config for name, folder in origins.items() if (config := models[folder][0])}
+    settings, refused = in_numbers(experiment.stages, configs, device)
+    shapes = {name: shape for name, config in configs.items() if (shape := Shape.of(config))}
+    known = [name for name in shapes if not auto.left_open(settings[name])]
+    stages = {name: formula.on_machine(device, settings[name], shapes[name]) for name in known}
     times = {name: time for name, one in stages.items() if (time := costs.time(one, data, device.name))}
     gib = experiment.run.memory_gib
     limit, whose = (device.memory, device.name) if gib is None else (int(gib * fit.GIB), "run.memory_gib")
-    columns = [asked(one, data, name in why, unprepared) for name, one in experiment.stages.items()]
-    for name, column in zip(experiment.stages, columns, strict=True):
+    columns = [asked(one, data, name in why, unprepared) for name, one in settings.items()]
+    for name, column in zip(settings, columns, strict=True):
+        column |= auto.became(experiment.stages[name], settings[name])
         column |= taken(stages[name], limit, times.get(name)) if name in stages else {}
 
     console, table = Console(highlight=False), Table("", *STAGES, box=box.SIMPLE_HEAD)
@@ -169,9 +179,14 @@ def show(all_parts: bool) -> None:
     if why:
         console.print("What DVC would run, and why:")
         console.print(notes([(f"  {name}", ". ".join(why[name])) for name in workspace.IN_ORDER if name in why]), "")
+    for text in dict.fromkeys(refused):
+        console.print(text)
     for one in stages.values():
         if shortage := fit.shortage(one, limit, whose):
             console.print(shortage, soft_wrap=True)  # its commands are to be copied
+    if limit is not None and (more := fit.larger([*stages.values()], limit, data.prompts)):
+        said = ", ".join(f"{name} up to {number:,}" for name, number in more.items())
+        console.print(f"There is room for more at once, which draws other random numbers: {said}.")
     if stages and all_parts:
         console.print(in_parts(stages))
     if stages:

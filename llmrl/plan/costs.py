@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow.parquet as pq
 
 from llmrl.graph import STAGES
-from llmrl.plan import fit, memory, past
-from llmrl.plan.memory import Parts, Planned
-from llmrl.plan.shape import FLOAT, numbers
+from llmrl.memory import formula
+from llmrl.memory.formula import Parts, Planned
+from llmrl.memory.shape import FLOAT, numbers
+from llmrl.plan import fit, past
 from llmrl.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ UNITS = ((86400, "days"), (3600, "h"), (60, "min"), (1, "s"))
 # and twice that in bfloat16 (two cores, 135 M parameters); of a GPU of the 6 GB class, 30 % of 25e12.
 CORE, GPU = 50e9, 0.3 * 25e12
 LOADING = 4  # seconds: loading a model and writing it
-LAYER = {"cpu": 0.0005, "cuda": 0.001, "mps": 0.001}  # seconds a layer at least takes for one more token
+# Seconds a layer at least takes for one more token, of however many sequences; on CUDA as the kernels were launched on
+# an H100, one by one or, by cuda_graphs, recorded: of SmolLM2-135M 2.1 ms and 0.09, of Qwen2.5-0.5B 1.9 and 0.11.
+LAYER = {"cpu": 0.0005, "cuda": 0.002, "mps": 0.001}
+RECORDED = 0.0001
+READ = 250e9  # bytes a second that a GPU of the 6 GB class reads of its memory
 
 
 class Time(NamedTuple):
@@ -40,7 +45,7 @@ def said(planned: Planned, data: Data, device: str) -> dict[str, str]:
     """What a stage takes on a device of that name, in words: memory, disk and, where the rows that decide it are known,
     time, after which comes how it is known. `data` has the numbers of rows that there are, as far as they are known.
     """
-    found = {"memory": fit.breakdown(planned), "disk": fit.size(memory.total(disk(planned)))}
+    found = {"memory": fit.breakdown(planned), "disk": fit.size(formula.total(disk(planned)))}
     if taken := time(planned, data, device):
         found["time"] = f"{span(taken.seconds)}, {taken.how}: {taken.by}"
     return found
@@ -78,7 +83,7 @@ def disk(planned: Planned) -> Parts:
     return {
         "model": model,
         "its copy in DVC's cache": model,
-        "checkpoints, while it runs": (limit + 1) * (trained + memory.states(planned)),  # one more while it is written
+        "checkpoints, while it runs": (limit + 1) * (trained + formula.states(planned)),  # one more while it is written
         "its copy in .llmrl, while it runs": model,
     }
 
@@ -110,27 +115,29 @@ def assumed(planned: Planned, number: int, data: Data) -> tuple[float, str]:
     speed = CORE * cores * (1 if planned.precision == "fp32" else 2) if planned.kind == "cpu" else GPU * processes
     # Of a step, with every row as long as it may be: 2 operations a parameter and token forward, 4 backward, of which 2
     # are for the weights' gradients; 2 each for a reference, and for what is computed anew.
-    each, models = 4 if settings.own.lora else 6, memory.models(planned)
+    each, models = 4 if settings.own.lora else 6, formula.models(planned)
     each += 2 * bool(settings.option("gradient_checkpointing"))
     each += 2 * (stage.reference or "reference model" in models) + 2 * ("reward model" in models)
-    work = each * planned.parameters * settings.own.batch * stage.sides * memory.length(settings)
+    work = each * planned.parameters * settings.own.batch * stage.sides * formula.length(settings)
     seconds = past.START + LOADING + number * work / speed
 
-    def token(sequences: int) -> float:  # one more for each of so many: a process generates its own
-        least = LAYER[planned.kind] * planned.shape.layers
-        return max(least, 2 * planned.parameters * sequences * processes / speed)
+    def tokens(sequences: int, new: int, recorded: bool) -> float:  # so many for each: a process generates its own
+        least = (RECORDED if recorded else LAYER[planned.kind]) * planned.shape.layers
+        reading = formula.read_a_token(planned, sequences, new) / READ if planned.kind == "cuda" else 0.0
+        return new * max(least, reading, 2 * planned.parameters * sequences * processes / speed)
 
+    saved = replace(planned, saved=True)
     if stage.generates:  # completions, and the answers by which prompts are judged
         new, rounds = settings.option("max_completion_length"), settings.own.batch / (planned.generated * processes)
-        seconds += number * rounds * new * token(planned.generated)
+        seconds += number * rounds * tokens(planned.generated, new, formula.by_graph(planned) or planned.by_vllm)
         if settings.own.pass_rate:
             judged = max(1, protocol.batch // settings.own.pass_samples)
             at_once = max(protocol.batch, settings.own.pass_samples)
-            seconds += -(-(data.prompts.rows or 0) // judged) * new * token(at_once)
+            seconds += -(-(data.prompts.rows or 0) // judged) * tokens(at_once, new, formula.by_graph(saved))
     if stage.answers:  # those to held-out prompts: also of what it starts from, unless a stage makes and measures that
         times = 1 if settings.own.init in {f"models/{name}" for name in STAGES} else 2
         rounds = -(-(data.prompts.eval_rows or 0) * (1 + protocol.samples) // protocol.batch)
-        seconds += times * rounds * protocol.max_new_tokens * token(protocol.batch)
+        seconds += times * rounds * tokens(protocol.batch, protocol.max_new_tokens, formula.by_graph(saved))
     source = f"{speed / 1e12:.2g} TFLOP/s"
     return seconds, source + (" (a GPU of the 6 GB class at 30 %)" if planned.kind == "cuda" else "")
 

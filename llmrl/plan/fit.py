@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from llmrl.memory import formula
+from llmrl.memory.formula import Planned, needed
 from llmrl.params import combinations
-from llmrl.plan import memory
-from llmrl.plan.memory import Planned, needed
 from llmrl.training.settings import Lora
+
+if TYPE_CHECKING:
+    from llmrl.data.settings import Source
 
 GIB = 2**30
 LORA = {"rank": 16, "alpha": 32}
@@ -27,6 +30,8 @@ def levers(planned: Planned) -> dict[str, list[Any]]:
         generation = [n for n in range(at_once - group, 0, -group) if own.batch % n == 0]
         group = settings.option("num_generations_eval") or group
     return {
+        # A smaller share of the device for vLLM: fewer completions at once.
+        f"{stage}.vllm_gpu_memory_utilization": smaller_shares(planned),
         # Fewer sequences at once: the same sums in another order.
         f"{stage}.micro_batch": [*range(own.micro_batch - 1, 0, -1)],
         # Fewer completions at once: other random numbers.
@@ -52,6 +57,35 @@ def halves(number: int, multiple: int) -> list[int]:
     """
     whole = number // multiple
     return [whole // 2**power * multiple for power in range(1, whole.bit_length())]
+
+
+def smaller_shares(planned: Planned) -> list[float]:
+    """The smaller shares of the device with which vLLM still starts, the largest first; none where it has none."""
+    if not (planned.card and formula.vllm(planned)):
+        return []
+    least = formula.total(formula.vllm_for(planned, longest(planned))) / planned.card
+    given = planned.settings.option("vllm_gpu_memory_utilization")
+    return [share / 20 for share in range(19, 0, -1) if least <= share / 20 < given]
+
+
+def longest(planned: Planned) -> int:
+    """The tokens of the longest sequence for which vLLM makes room, or it does not start."""
+    return planned.settings.option("vllm_max_model_length") or planned.shape.positions
+
+
+def too_small(planned: Planned) -> str | None:
+    """Why vLLM would not start with its share of the device; None where it would, as far as it can be told."""
+    if not (planned.card and formula.vllm(planned)):
+        return None
+    given, least = planned.settings.option("vllm_gpu_memory_utilization"), formula.vllm_for(planned, longest(planned))
+    if formula.total(least) <= given * planned.card:
+        return None
+    weights, cache = map(size, least.values())
+    return (
+        f"params.yaml: grpo.vllm_gpu_memory_utilization: {given:g} of {size(planned.card)} is too little: vLLM's "
+        f"weights take {weights}, and a cache for one sequence of {longest(planned):,} tokens {cache}. Write more, or "
+        f"vllm_max_model_length: {formula.length(planned.settings)}."
+    )
 
 
 def changed(planned: Planned, changes: Changes) -> Planned:
@@ -90,15 +124,47 @@ def changes(planned: Planned, limit: float) -> Changes:
     return made
 
 
+def larger(stages: list[Planned], limit: float, prompts: Source) -> dict[str, int]:
+    """The most completions and answers that could be generated at once in `limit` bytes, where that is more than the
+    settings have and the number of held-out prompts is known. No more are any faster than all there are.
+    """
+    found = dict[str, int]()
+    for one in stages:
+        settings, own, at_once = one.settings, one.settings.own, one.settings.answers.batch
+        values = {"answers.batch": doubles(at_once, (prompts.eval_rows or 0) * settings.answers.samples)}
+        if one.stage.generates:
+            group, now = settings.option("num_generations"), settings.option("generation_batch_size") or own.batch
+            of_all = math.lcm(group, own.micro_batch * settings.processes)
+            values[f"{one.settings.stage}.generation_batch_size"] = [
+                n for n in range(of_all, own.batch + 1, of_all) if n > now and own.batch % n == 0
+            ]
+        for key, more in values.items() if one.stage.answers else ():
+            most = max((n for n in more if needed(changed(one, {key: n})) <= limit), default=0)
+            found[key] = min(found.get(key, most), most)  # answers.batch is of all stages
+    return {key: most for key, most in found.items() if most}
+
+
+def doubles(number: int, most: int) -> list[int]:
+    """Twice of it, four times, …: up to the first that is at least the most that is of use.
+
+    >>> doubles(64, 200)
+    [128, 256]
+    """
+    times = range(1, max(0, -(-most // number) - 1).bit_length() + 1)
+    return [number * 2**power for power in times]
+
+
 def breakdown(planned: Planned) -> str:
     """What the stage is expected to take, the moment at which it takes most, and what takes most of that."""
-    moment, parts = memory.fullest(planned)
+    moment, parts = formula.fullest(planned)
     largest = ", ".join(f"{part} {size(held)}" for part, held in sorted(parts.items(), key=lambda one: -one[1])[:3])
-    return f"{size(memory.total(parts))} in tensors ({moment}: {largest})"
+    return f"{size(formula.total(parts))} in tensors ({moment}: {largest})"
 
 
 def shortage(planned: Planned, limit: float | None, of: str) -> str | None:
     """Why the stage cannot start with at most the `limit` bytes of `of`, and what would fit; None where it can."""
+    if said := too_small(planned):
+        return said
     if limit is None or needed(planned) <= limit:
         return None
     made = changes(planned, limit)
@@ -109,8 +175,8 @@ def shortage(planned: Planned, limit: float | None, of: str) -> str | None:
     answer = f"This would fit, at {size(least)}:\n  dvc exp run {options}"
     if least > limit:
         answer = "No setting is enough" + (f": with {options} it still takes {size(least)}." if made else ".")
-    said = f"{planned.settings.stage} is expected to take {breakdown(planned)}, more than the {size(limit)} of {of}."
-    return f"{said} {answer}"
+    taken = f"{planned.settings.stage} is expected to take {breakdown(planned)}, more than the {size(limit)} of {of}."
+    return f"{taken} {answer}"
 
 
 def size(number: float) -> str:

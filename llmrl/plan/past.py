@@ -18,7 +18,7 @@ from llmrl.session.records import records
 
 if TYPE_CHECKING:
     from llmrl.data.settings import Data
-    from llmrl.plan.memory import Planned
+    from llmrl.memory.formula import Planned
 
 LATEST = 100  # runs of a stage that are looked at: with all, each would begin later than the one before
 START = 6  # seconds: Python, torch and TRL, before there is a record

@@ -57,7 +57,7 @@ def judged(run: Run, counting: Counting = unseen) -> list[dict[str, Any]]:
     counted = counting(len(prompts) * own.pass_samples, "answers")
     given = (policy, run.tokenizer, prompts, run.settings.answers.batch, counted)
     with generation.answering(policy, run.hardware.answers, own.seed):
-        several = generation.generate(*given, **sampling)
+        several = generation.generate(*given, engine=run.hardware.engine, **sampling)
     del policy, given
     gc.collect()  # with Liger's kernels it refers to itself, and a trainer is about to be loaded
     return [

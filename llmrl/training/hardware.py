@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmrl.errors import InputError
 from llmrl.graph import STAGES
+from llmrl.models import PLAIN, attends_to_all
 
 if TYPE_CHECKING:
     from llmrl.training.settings import Settings
@@ -18,8 +21,8 @@ TRITON = (7, 0)  # the compute capability from which its kernels run
 @dataclass(frozen=True)
 class Hardware:
     """One device, and what is decided for it. Weights are kept in float32; `precision` is that of the arithmetic in
-    training (autocast), `answers` that in which every policy answers; `kernels` compute norms, rotation and the
-    feed-forward part.
+    training (autocast), `answers` that in which every policy answers, decoded by `engine`; `kernels` compute norms,
+    rotation and the feed-forward part.
     """
 
     kind: str  # cpu | cuda | mps
@@ -27,6 +30,7 @@ class Hardware:
     precision: str  # fp32 | bf16 | fp16
     kernels: str = "torch"  # or liger
     answers: str = "fp32"
+    engine: str = "transformers"  # or cuda_graphs
     optimizer: str = "adamw_torch_fused"
 
     def __str__(self) -> str:
@@ -78,7 +82,24 @@ def detect(settings: Settings) -> Hardware:
     if own.kernels == "liger" and not liger:
         raise InputError(f"params.yaml: kernels: liger's need CUDA, from Volta on, not {name}; auto gives torch.")
     layers = "liger" if liger and own.kernels != "torch" else "torch"
-    return Hardware(kind, name, training, layers, answers, settings.option("optim"))
+    return Hardware(kind, name, training, layers, answers, engine_of(settings, kind), settings.option("optim"))
+
+
+def engine_of(settings: Settings, kind: str) -> str:
+    """What decodes a stage's answers on such a device. Raises InputError where that cannot be what is asked."""
+    asked, init = settings.answers.engine, settings.own.init
+    if asked == "transformers" or not STAGES[settings.stage].answers:
+        return "transformers"
+    config = json.loads((Path(init) / "config.json").read_text(encoding="utf-8"))
+    if kind == "cuda" and attends_to_all(config):
+        return "cuda_graphs"
+    if asked == "cuda_graphs":
+        lacking = f"{init} is of type {config.get('model_type')}" if kind == "cuda" else f"it would run on {kind}"
+        raise InputError(
+            f"params.yaml: answers.engine: cuda_graphs needs CUDA, and a model of type {', '.join(PLAIN)} that attends "
+            f"to all that came before: {lacking}. auto takes transformers there."
+        )
+    return "transformers"
 
 
 def allocate(vllm: bool) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmrl.graph import STAGES
 from llmrl.models import saving
-from llmrl.training import rows
+from llmrl.training import order, rows
 from llmrl.training.run import Run
 
 if TYPE_CHECKING:
@@ -47,12 +47,13 @@ def train(run: Run, build: Build, attendant: Work, store: Path, checkpoint: Path
     attendant.loaded(run, trainer, counts, left_out)
     if checkpoint is None:
         # accelerate never gives a model that was evaluated to several processes: each would train its own. One in 4 bit
-        # computes unlike the folder it came from, and unlike what it will be once it is saved.
-        apart = run.settings.processes > 1 or run.loading.four_bit
+        # computes unlike the folder it came from, and unlike what it will be once it is saved; and one for which vLLM
+        # generates answers by another engine than every policy is measured with.
+        apart = run.settings.processes > 1 or run.loading.four_bit or run.settings.trl.get("use_vllm")
         with attendant.phase("measuring before"):
             attendant.measured(evaluation(run, build, init, "before") if apart else evaluated(trainer))
     with attendant.training(trainer) as callbacks:
-        for callback in callbacks:
+        for callback in (*callbacks, *order.like_lengths(trainer, run.settings)):
             trainer.add_callback(callback)
         with attendant.phase("training"):
             trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
@@ -87,12 +88,13 @@ def constructed(build: Build, run: Run, folder: str) -> Trainer:
 
 def evaluation(run: Run, build: Build, folder: str, when: str) -> dict[str, float]:
     """TRL's evaluation of the whole model in a folder, by a trainer that does nothing else: it reports to nobody, and
-    its completions have a folder of their own.
+    its completions, which are not vLLM's, have a folder of their own.
     """
     quiet, whole = replace(run.settings.run, report_to="none"), replace(run.settings.own, lora=None)
+    trl = {name: value for name, value in run.settings.trl.items() if name != "use_vllm"}
     alone = replace(
         run,
-        settings=replace(run.settings, run=quiet, own=whole),
+        settings=replace(run.settings, run=quiet, own=whole, trl=trl),
         train_rows=run.eval_rows.select(range(1)),  # a trainer must have some
         output_dir=run.output_dir / when,
     )

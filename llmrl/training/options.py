@@ -144,6 +144,7 @@ CHOICES = {
     # `group_by_length` draws its order before the random state of a resumed run is restored.
     "train_sampling_strategy": ("random", "sequential", "batch_rebalance"),
     "pad_to_multiple_of": ("auto",),  # or a number; other texts are a command line's
+    "gradient_checkpointing": ("auto",),  # or true or false
     # transformers compares with the last two, and takes whatever else for the first.
     "include_num_input_tokens_seen": ("all", "non_padding", "no"),
 }
@@ -195,6 +196,7 @@ TYPES: dict[str, Kinds] = {
     "scale_rewards": (str, bool),
     "trackio_static_space_id": (str, bool, type(None)),
     "gradient_checkpointing_kwargs": (dict, type(None)),
+    "gradient_checkpointing": (bool, str),  # `auto` is ours, and no longer there when TRL is told
 }
 # What transformers' optimizers take beside torch, by a part of their names; the first that is found counts.
 OPTIMIZERS = {
@@ -223,6 +225,8 @@ OURS = {
     "dataloader_pin_memory": False,
     "dataloader_num_workers": 0,
     "ddp_find_unused_parameters": False,  # there are none; to look costs time in each step
+    # On the card that trains vLLM needs its weights and cache only while it generates: in between it lets go of them.
+    "vllm_enable_sleep_mode": True,
 }
 # What decides no byte of a model.
 REPORTING = re.compile(r"(hub|trackio|log|vllm_server)_.*|run_name|project|skip_memory_metrics")
@@ -337,6 +341,11 @@ def choices(name: str, stage: str | None = None) -> tuple[str, ...]:
     return CHOICES.get(name, ())
 
 
+def ours(stage: str) -> dict[str, Any]:
+    """What we choose for a stage: of OURS what its config takes."""
+    return {name: value for name, value in OURS.items() if name in of_stage(stage)}
+
+
 def packages(optimizer: object) -> list[str]:
     """The package that an optimizer of transformers takes beside torch, if any.
 
@@ -372,6 +381,21 @@ def sampling_arguments() -> list[str]:
     """What transformers' `GenerationConfig` takes."""
     text = text_of("transformers", "generation/configuration_utils.py")
     return list(dict.fromkeys(re.findall(r'self\.([a-z]\w*) = kwargs\.pop\(\s*"\1"', text)))
+
+
+def vllm_arguments() -> list[str]:
+    """What the installed vLLM's `SamplingParams` takes."""
+    body = body_of("vllm", "sampling_params.py", "SamplingParams")
+    names = [ast.unparse(one.target) for one in body if isinstance(one, ast.AnnAssign)]
+    return [name for name in names if not name.startswith("_")]
+
+
+def vllm_versions() -> tuple[str, str]:
+    """The oldest and the newest vLLM that TRL takes; with any other it warns, and goes on."""
+    text = text_of("trl", "import_utils.py")
+    found = re.search(r'Version\("([\d.]+)"\) <= _vllm_base_version <= Version\("([\d.]+)"\)', text)
+    assert found, "TRL tells its versions of vLLM in another way"
+    return found[1], found[2]
 
 
 def comparable() -> list[str]:

@@ -6,7 +6,7 @@ Every value is resolved here, TRL's defaults too, so that what is recorded is wh
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from llmrl.fields import BELOW_ONE, SEED, above, at_least, at_most, fields_of, from_section, many
 from llmrl.graph import STAGES
@@ -59,16 +59,20 @@ class TrainSettings:
 
     seed: Annotated[int, at_least(0), SEED, "of everything that is drawn"]
     batch: Annotated[int, at_least(1), "sequences an optimizer step; of grpo completions"]
-    micro_batch: Annotated[int, at_least(1), "sequences a device holds at once; accumulation follows"]
+    micro_batch: Annotated[
+        int | Literal["auto"], at_least(1), "sequences a device holds at once; accumulation follows; auto: all that fit"
+    ]
     lr: Annotated[float, above(0), "the one dial: a stage trains at lr times its lr_scale"]
     precision: Annotated[Precision, "of the arithmetic (autocast); auto: bf16 or fp16 on CUDA, else fp32"] = "auto"
     kernels: Annotated[Literal["auto", "torch", "liger"], "of the layers; auto: Liger's on CUDA"] = "auto"
     threads: Annotated[
         int | None, at_least(1), THREADS, "of torch on a CPU, which decide the last bits; null: its own"
     ] = None
-    # Each tested with packed documents. FlashAttention's own packages were never run; on CUDA sdpa is torch's own.
+    # Each tested with packed documents, of varlen on a CPU all but torch's kernel itself. FlashAttention's own packages
+    # were never run; on CUDA sdpa is torch's own.
     attn_implementation: Annotated[
-        Literal["eager", "sdpa", "flex_attention"] | None, "of attention; null: the model's own"
+        Literal["eager", "sdpa", "flex_attention", "varlen"] | None,
+        "of attention; null: the model's own; varlen: sdpa, but of packed documents each alone, on CUDA",
     ] = None
     lora: Annotated[Lora | None, "adapters in place of the weights; null: all weights are trained"] = None
 
@@ -113,8 +117,6 @@ class Settings:
     stands, `defaults` what TRL has for the rest, but for those in `ours`, which go to its config too.
     """
 
-    ours: ClassVar = options.OURS
-
     stage: str
     lr: float
     own: Any  # as OWN has it
@@ -144,8 +146,13 @@ class Settings:
             trl["loss_type"] = many(trl["loss_type"])
         if answers.precision == "auto":
             answers = replace(answers, precision=train.get("precision", TrainSettings.precision))
-        defaults = {name: one.default for name, one in options.of_stage(stage).items()} | options.OURS
+        defaults = {name: one.default for name, one in options.of_stage(stage).items()} | options.ours(stage)
         return cls(stage, own.lr * own.lr_scale, own, trl, defaults, answers, run, max_refused, processes)
+
+    @property
+    def ours(self) -> Section:
+        """What this project chooses where params.yaml says nothing."""
+        return options.ours(self.stage)
 
     @property
     def chosen(self) -> Section:
@@ -159,7 +166,8 @@ class Settings:
     def packages(self) -> list[str]:
         """The packages it takes beside those that every stage does."""
         quantiser = ["bitsandbytes"] if self.own.lora and self.own.lora.load_in_4bit else []
-        return sorted({*quantiser, *options.packages(self.trl.get("optim"))})
+        engine = ["vllm"] if self.trl.get("use_vllm") else []
+        return sorted({*quantiser, *engine, *options.packages(self.trl.get("optim"))})
 
     @property
     def needs_solutions(self) -> list[str]:
@@ -175,7 +183,7 @@ class Settings:
         own, stage = asdict(self.own), STAGES[self.stage]
         own |= {"learning_rate": self.lr, "processes": self.processes, "data": stage.data, "generates": stage.generates}
         if stage.generates:
-            own["answers.precision"] = self.answers.precision  # of its completions
+            own |= {f"answers.{name}": getattr(self.answers, name) for name in ("engine", "precision")}  # completions'
             if own["pass_rate"] or {*own["rewards"]} - {"reward_model"}:
                 own["answers.marks"] = self.answers.marks  # which judge them
         if own.get("pass_rate"):

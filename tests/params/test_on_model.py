@@ -20,13 +20,14 @@ from llmrl.training.settings import Lora
 
 QWEN2, MAMBA = {"model_type": "qwen2"}, {"model_type": "mamba"}
 FLASH = QWEN2 | {"_attn_implementation": "flash_attention_2"}
-FLEX = {"attn_implementation": "flex_attention"}
+FLEX, VARLEN = {"attn_implementation": "flex_attention"}, {"attn_implementation": "varlen"}
 
 
 @pytest.mark.parametrize(
     ("stage", "own", "options", "config", "said"),
     [
         ("sft", FLEX, {}, QWEN2, "attn_implementation as sft has it needs CUDA; this stage would run on cpu"),
+        ("sft", VARLEN, {"packing": True}, QWEN2, "attn_implementation as sft has it needs CUDA"),
         ("dpo", {}, {"activation_offloading": True}, QWEN2, "activation_offloading as dpo has it needs CUDA"),
         ("grpo", {}, {"use_vllm": True}, QWEN2, "use_vllm as grpo has it needs CUDA"),
         ("reward", {}, {"tf32": True}, QWEN2, "tf32 as reward has it needs CUDA"),
@@ -47,11 +48,21 @@ def test_what_does_not_go_together(stage: str, own: dict, options: dict, config:
         ({}, {"packing": True}, QWEN2, "cpu"),
         ({"attn_implementation": "sdpa"}, {"packing": True}, FLASH, "cpu"),
         (FLEX, {"packing": True, "activation_offloading": True}, QWEN2, "cuda"),
+        (VARLEN, {"packing": True}, QWEN2, "cuda"),
+        (VARLEN | {"precision": "fp32"}, {"packing": False}, QWEN2, "cpu"),
     ],
 )
 def test_what_goes_together(own: dict, options: dict, config: dict, kind: str) -> None:
     """Nothing is refused that need not be."""
     on_model.check_model_and_device(settings("sft", own, **options), config, config is not MAMBA, kind)
+
+
+def test_kernels_of_packed_documents_take_half_precision() -> None:
+    """On CUDA, where auto gives one."""
+    with pytest.raises(InputError, match="attn_implementation as sft has it: torch's kernels of varlen take half"):
+        on_model.check_model_and_device(
+            settings("sft", VARLEN | {"precision": "fp32"}, packing=True), QWEN2, True, "cuda"
+        )
 
 
 SUM = {"full_determinism": True}

@@ -6,6 +6,7 @@ import re
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import small
@@ -16,10 +17,11 @@ from bench import inputs
 from llmrl import params
 from llmrl.data.settings import DATA_SETS
 from llmrl.graph import STAGES
+from llmrl.memory import formula
+from llmrl.memory.formula import Planned
+from llmrl.memory.shape import Shape
 from llmrl.params.__main__ import received, table
-from llmrl.plan import costs, fit, memory
-from llmrl.plan.memory import Planned
-from llmrl.plan.shape import Shape
+from llmrl.plan import costs, fit
 from llmrl.training.settings import Lora, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -123,13 +125,14 @@ def described(profile: str) -> dict[str, str]:
     for stage, settings in found.stages.items():
         steps, batch = settings.trl["max_steps"], settings.own.batch
         unit = {"sft": "conversations", "grpo": "completions"}.get(stage, "pairs")
-        total = steps * batch * STAGES[stage].sides * memory.length(settings) / 1e6
+        total = steps * batch * STAGES[stage].sides * formula.length(settings) / 1e6
         cells[stage] = f"{steps} steps, {steps * batch:,} {unit}, {total:.1f} M tokens"
     if profile in HUB:  # on a card of the 6 GB class
         shape = Shape.of(inputs.MODELS[profile])
-        planned = [Planned(shape, settings, "bf16", "cuda", liger=True) for settings in found.stages.values()]
+        how: dict[str, Any] = {"precision": "bf16", "kind": "cuda", "liger": True, "engine": "cuda_graphs"}
+        planned = [Planned(shape, settings, **how) for settings in found.stages.values()]
         seconds = sum(costs.assumed(one, one.settings.trl["max_steps"], found.data)[0] for one in planned)
-        most = fit.size(max(map(memory.needed, planned)))
+        most = fit.size(max(map(formula.needed, planned)))
         cells["time"] = f"{seconds / 3600:.1f} h on a card of the 6 GB class, by arithmetic; not measured yet"
         cells["GPU memory"] = f"at most {most}, by arithmetic; measured: docs/gpu.md"
     return cells

@@ -14,6 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 from clone import STAGES, Clone, micro_clone
+from small import TINY
+
+from llmrl.answers.generation import answering, generate
+from llmrl.models.loading import load_policy, load_tokenizer
 
 pytestmark = [
     pytest.mark.gpu,
@@ -72,6 +76,7 @@ def test_four_stages(tmp_path: Path, lora: dict | None) -> None:
         assert f"{torch.cuda.get_device_name()}, {best}; adamw_torch_fused, layers by liger" == run["device"]
         assert 0 < run["peak_gib"]["allocated"] <= run["peak_gib"]["reserved"]
         assert 0 < run["phase_gib"]["training"]["allocated"] <= run["peak_gib"]["allocated"]
+        assert run["answers_by"] == ("transformers" if run["stage"] == "reward" else "cuda_graphs")
 
 
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
@@ -118,6 +123,19 @@ def test_liger_s_kernels_compute_the_same(tmp_path: Path) -> None:
 
     assert "layers by liger" in clone.runs()[-1]["device"]
     assert expected == pytest.approx(losses(clone), rel=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"do_sample": False}, {"do_sample": True, "top_k": 0}], ids=["greedy", "sampled"])
+def test_answers_by_cuda_graphs_are_transformers_own(options: dict) -> None:
+    """In float32, of prompts of unlike lengths in several batches, each recorded anew."""
+    policy, tokenizer = load_policy(TINY).cuda(), load_tokenizer(TINY)
+    prompts = [[{"role": "user", "content": f"{'1 + ' * length}2?"}] for length in range(1, 8)]
+    found = []
+    for engine in ("transformers", "cuda_graphs"):
+        with answering(policy, "fp32", 1):
+            found.append(generate(policy, tokenizer, prompts, 6, engine=engine, max_new_tokens=40, **options))
+
+    assert found[0] == found[1]
 
 
 def test_no_more_than_there_is(tmp_path: Path) -> None:

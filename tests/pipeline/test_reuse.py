@@ -144,7 +144,7 @@ def test_what_attends_is_in_no_key(unchanged: Clone) -> None:
     """What is printed, recorded, refused, locked, planned or reported reruns nothing."""
     for file in ("session/screen", "session/record", "session/guards", "session/locks", "session/checkpoints"):
         (unchanged.folder / f"llmrl/{file}.py").open("a").write("\n\nANOTHER = 1\n")
-    for file in ("params/checks", "params/combinations", "plan/memory", "plan/costs", "report/curves", "work", "stage"):
+    for file in ("params/checks", "params/combinations", "plan/fit", "plan/costs", "report/curves", "work", "stage"):
         (unchanged.folder / f"llmrl/{file}.py").open("a").write("\n\nANOTHER = 1\n")
 
     assert "up to date" in unchanged.run("dvc", "repro")

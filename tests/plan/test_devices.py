@@ -38,7 +38,10 @@ NEXT = "from llmrl.session import locks\nwith locks.device('sft'): print('held',
 SEVERAL = {"LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}
 
 
-def working(listed: str, answer: str = "9.0, 143000", status: int = 0) -> str:
+ASKED = "--query-gpu=compute_cap,memory.free,memory.total --format=csv,noheader,nounits"
+
+
+def working(listed: str, answer: str = "9.0, 143000, 143771", status: int = 0) -> str:
     """A tool that lists its GPUs and answers for each of them by its UUID, not by a slice's."""
     return f"""
 case "$*" in
@@ -46,7 +49,7 @@ case "$*" in
 {listed}
 END
   ;;
-  "-i GPU-"*" --query-gpu=compute_cap,memory.free --format=csv,noheader,nounits") echo '{answer}'; exit {status} ;;
+  "-i GPU-"*" {ASKED}") echo '{answer}'; exit {status} ;;
   *) echo 'No devices were found'; exit 6 ;;
 esac
 """
@@ -147,29 +150,31 @@ def test_a_number_is_the_same_card_to_cuda(tool):
 @pytest.mark.parametrize(
     ("listed", "answer", "visible", "expected"),
     [
-        (ONE, "9.0, 143000", None, ("NVIDIA H200", "bf16", 143000 * 2**20, ())),
-        (ONE, "7.5, 0", None, ("NVIDIA H200", "fp16", 0, ())),
-        (ONE, "12.1, [N/A]", None, ("NVIDIA H200", "bf16", None, ("nvidia-smi on its free memory: N/A",))),
-        (CUT, "8.0, [Insufficient Permissions]", OTHER, (
-            "MIG 1c.2g.20gb of NVIDIA A100-SXM4-80GB", "bf16", 20 * 2**30,
+        (ONE, "9.0, 143000, 143771", None, ("NVIDIA H200", "bf16", 143000 * 2**20, 143771 * 2**20, ())),
+        (ONE, "7.5, 0, 143771", None, ("NVIDIA H200", "fp16", 0, 143771 * 2**20, ())),
+        (ONE, "12.1, [N/A], [N/A]", None, ("NVIDIA H200", "bf16", None, None, ("nvidia-smi on its free memory: N/A",))),
+        (CUT, "8.0, [Insufficient Permissions], 81920", OTHER, (
+            "MIG 1c.2g.20gb of NVIDIA A100-SXM4-80GB", "bf16", 20 * 2**30, 17.5 * 2**30,
             ("that is the most 1c.2g.20gb can have, nvidia-smi does not tell what is free",),
         )),
-        (CUT, "8.0, [N/A]", OF_OLD, (
-            f"{OF_OLD} of NVIDIA A100-SXM4-80GB", "bf16", None, ("nvidia-smi does not tell its memory",),
+        (CUT, "8.0, [N/A], 81920", OF_OLD, (
+            f"{OF_OLD} of NVIDIA A100-SXM4-80GB", "bf16", None, None, ("nvidia-smi does not tell its memory",),
         )),
-        (ONE, "[N/A], [Insufficient Permissions]", None, ("NVIDIA H200", "fp16", None, (
+        (ONE, "[N/A], [Insufficient Permissions], 9", None, ("NVIDIA H200", "fp16", None, 9 * 2**20, (
             "nvidia-smi on its free memory: Insufficient Permissions",
             "nvidia-smi on its compute capability: N/A, so fp16 is assumed, which all cards have",
         ))),
     ],
 )  # fmt: skip
 def test_what_the_tool_does_not_tell(tool, monkeypatch, listed, answer, visible, expected):
-    """The plan goes on without, and says so; of a slice it has the card's capability, and the memory of the profile."""
+    """The plan goes on without, and says so; of a slice it has the card's capability, and the memory of the profile:
+    the most that may be free, the least it may have in all.
+    """
     tool(working(listed, answer))
     names(monkeypatch, visible)
     found = devices.machine()
 
-    assert expected == (found.name, found.precision, found.memory, found.unknown)
+    assert expected == (found.name, found.precision, found.memory, found.total, found.unknown)
 
 
 def test_a_tool_that_cannot_be_asked_of_a_card(tool):
@@ -183,7 +188,7 @@ def test_a_tool_that_cannot_be_asked_of_a_card(tool):
 
 def test_the_plan_prints_what_it_does_not_know(tool, clone: Clone):
     """In the line of the device, beside what it knows."""
-    tool(working(CUT, "[N/A], [N/A]"))
+    tool(working(CUT, "[N/A], [N/A], [N/A]"))
     clone.environment["CUDA_VISIBLE_DEVICES"] = SLICE
     printed = clone.run(sys.executable, "-m", "llmrl.plan")
     line = (

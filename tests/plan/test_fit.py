@@ -12,10 +12,10 @@ from dvc.utils.hydra import apply_overrides
 from bench.inputs import MODELS
 from llmrl import params
 from llmrl.graph import STAGES
+from llmrl.memory.formula import Planned, needed
+from llmrl.memory.shape import Shape
 from llmrl.params import combinations
 from llmrl.plan import fit
-from llmrl.plan.memory import Planned, needed
-from llmrl.plan.shape import Shape
 
 ROOT = Path(__file__).parents[2]
 PROFILES = {name: params.experiment(ROOT / f"profiles/{name}.yaml").stages for name in MODELS}
@@ -110,9 +110,57 @@ def test_nothing_dearer_than_is_needed() -> None:
     assert ["sft.micro_batch", "answers.batch"] == list(fit.changes(one, 0.95 * needed(one)))
 
 
+def by_vllm(gib: float, **options: object) -> Planned:
+    """GRPO of the Qwen profile with vLLM, on a card of so many GiB."""
+    one = planned("grpo")
+    settings = replace(one.settings, trl=one.settings.trl | {"use_vllm": True} | options)
+    shape = Shape.of(MODELS["qwen2.5-0.5b"] | {"max_position_embeddings": 32768})
+    return replace(one, shape=shape, settings=settings, card=int(gib * fit.GIB))
+
+
+def test_a_smaller_share_for_vllm_comes_first() -> None:
+    """It changes no sum. The largest that fits, in twentieths of the card."""
+    said = fit.shortage(one := by_vllm(80), 16 * fit.GIB, "it")
+
+    assert {"grpo.vllm_gpu_memory_utilization": 0.15} == fit.changes(one, 16 * fit.GIB)
+    assert "-S '++grpo.vllm_gpu_memory_utilization=0.15'" in said
+    assert [0.25, 0.2, 0.15, 0.1, 0.05] == fit.smaller_shares(one)
+    assert [0.25] == fit.smaller_shares(by_vllm(6))
+    assert [] == fit.smaller_shares(planned("grpo"))
+
+
+def test_a_share_with_which_vllm_does_not_start() -> None:
+    """Its cache must hold the longest sequence that the model may have, unless that is limited."""
+    said = fit.shortage(by_vllm(4), 4 * fit.GIB, "it")
+
+    assert "grpo.vllm_gpu_memory_utilization: 0.3 of 4.00 GiB is too little: vLLM's weights take 0.92 GiB, and" in said
+    assert "for one sequence of 32,768 tokens 0.38 GiB. Write more, or vllm_max_model_length: 1280." in said
+    assert fit.too_small(by_vllm(4, vllm_max_model_length=1280)) is None
+
+
 def test_where_nothing_is_enough_that_is_said() -> None:
     """With the least that can be had."""
     said = fit.shortage(planned("dpo", lora=None), fit.GIB, "run.memory_gib")
 
     assert "No setting is enough" in said
     assert "++dpo.lora={rank:16,alpha:32}" in said
+
+
+def test_room_for_more() -> None:
+    """What could be generated at once on a larger card, as much as is of use and fits; on one that is full nothing."""
+    profile = params.experiment(ROOT / "profiles/qwen2.5-0.5b.yaml")
+    stages, prompts = [planned(name) for name in STAGES], profile.data.prompts
+    answers = prompts.eval_rows * profile.stages["grpo"].answers.samples
+    found = fit.larger(stages, 70 * fit.GIB, prompts)
+
+    assert {"answers.batch", "grpo.generation_batch_size"} == found.keys()
+    assert answers <= found["answers.batch"] < 2 * answers
+    assert profile.stages["grpo"].own.batch == found["grpo.generation_batch_size"]
+    limit = 10 * fit.GIB
+    found = fit.larger(stages, limit, prompts)
+    for key, most in found.items():
+        each = [one for one in stages if key.startswith(("answers", one.settings.stage)) and one.stage.answers]
+        assert limit >= max(needed(fit.changed(one, {key: most})) for one in each)
+    assert limit < needed(fit.changed(stages[3], {"answers.batch": 2 * found["answers.batch"]}))
+    assert {} == fit.larger(stages, 3 * fit.GIB, prompts)
+    assert {"grpo.generation_batch_size"} == fit.larger(stages, limit, replace(prompts, eval_rows=None)).keys()

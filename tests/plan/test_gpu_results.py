@@ -12,18 +12,17 @@ from bench.gpu_jobs import OFF, Job, settings_of
 from bench.gpu_one import AROUND
 from llmrl import params
 from llmrl.graph import STAGES
-from llmrl.plan import memory
-from llmrl.plan.memory import Planned
-from llmrl.plan.shape import Shape
+from llmrl.memory import formula
+from llmrl.memory.formula import Planned
+from llmrl.memory.shape import Shape
 
 ROOT = Path(__file__).parents[2]
-(RESULTS,) = (ROOT / "bench/results").glob("h100-*.json")
+RESULTS = ROOT / "bench/results/h100-2026-11-26.json"
 FOUND = json.loads(RESULTS.read_text())
 TODAY = [one for one in FOUND["memory"] if one["run"] == 3]
 # Profiles with one setting changed, by earlier code, which generated answers beside whatever the trainer held.
 EARLIER = [one for one in FOUND["memory"] if one["run"] == 2]
 ANSWERED = ("judging prompts", "answering")
-TIMES = (("ms_a_token", 1), ("first_s", 1), ("again_s", 1), ("peak_gib", 2))  # of ways to generate, and digits
 
 
 def names(one: dict) -> str:
@@ -44,7 +43,7 @@ def planned(one: dict, folder: Path) -> dict[str, float]:
     settings = params.experiment(folder / "params.yaml").stages[one["stage"]]
     precision = {"auto": "bf16"}.get(settings.own.precision, settings.own.precision)
     shape, liger = Shape.of(inputs.MODELS[one["profile"]]), settings.own.kernels != "torch"
-    moments = memory.moments(Planned(shape, settings, precision, "cuda", "bf16", liger))
+    moments = formula.moments(Planned(shape, settings, precision, "cuda", "bf16", liger))
     sizes = {name: sum(parts.values()) / 2**30 for name, parts in moments.items()}
     return sizes | {"training": max(size for name, size in sizes.items() if name not in AROUND)}
 
@@ -133,12 +132,3 @@ def test_documented_attention() -> None:
         length: [f"{of['not finite']:,}, {of['seconds']:.3f} s" for of in (found["with cuDNN"][length], without)]
         for length, without in found["without cuDNN"].items()
     } == said
-
-
-def test_documented_tokens() -> None:
-    """And the time and the memory of each way to generate."""
-    assert [
-        [model, one["way"], *(f"{one[of]:.{digits}f}" for of, digits in TIMES)]
-        for model, ways in FOUND["generating"]["ways"].items()
-        for one in ways
-    ] == rows("A token")

@@ -108,6 +108,16 @@ def test_models_whose_sizes_are_not_known(fresh: Clone, tmp_path: Path) -> None:
     assert "memory expected" not in printed
 
 
+def test_room_is_said(fresh: Clone, tmp_path: Path) -> None:
+    """Where there is a limit of memory, how many answers and completions it would hold at once."""
+    clone = copied(fresh, tmp_path)
+    assert "There is room" not in plan(clone)
+    clone.params(run={"memory_gib": 4.0}, answers={"batch": 4}, grpo={"generation_batch_size": 4})
+    said = "There is room for more at once, which draws other random numbers: answers.batch up to 16, "
+
+    assert f"{said}grpo.generation_batch_size up to 8." in " ".join(plan(clone).split())
+
+
 @pytest.fixture(scope="module")
 def tiny(fresh: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The micro experiment with its data sets and its base model, of which nothing is trained."""

@@ -26,9 +26,9 @@ from tensors import size, weights
 from test_lora import INIT
 
 from llmrl import params
+from llmrl.memory import formula
+from llmrl.memory.shape import Shape
 from llmrl.models import loading
-from llmrl.plan import memory
-from llmrl.plan.shape import Shape
 from llmrl.training import hardware, loop, options, rows
 from llmrl.training.run import Run
 
@@ -82,7 +82,7 @@ def main(name: str) -> None:
             "gradients": look.gradients,
             "optimizer states": size(states),
         },
-        "expected": memory.step(memory.Planned(shape, settings, run.hardware.precision))["update"],
+        "expected": formula.step(formula.Planned(shape, settings, run.hardware.precision))["update"],
     }
     print(json.dumps(found))
 

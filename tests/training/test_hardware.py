@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 
@@ -67,3 +68,32 @@ def test_a_precision_that_is_not_there(stage):
         hardware.detect(half)
     with pytest.raises(InputError, match=r"params.yaml: answers.precision: fp16 is not to be had on CPU"):
         hardware.detect(answering)
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "asked", "expected"),
+    [
+        ({"model_type": "llama"}, "cuda", "auto", "cuda_graphs"),
+        ({"model_type": "llama"}, "cuda", "transformers", "transformers"),
+        ({"model_type": "llama"}, "cpu", "auto", "transformers"),
+        ({"model_type": "gemma3_text"}, "cuda", "auto", "transformers"),
+        ({"model_type": "llama"}, "cpu", "cuda_graphs", "it would run on cpu"),
+        ({"model_type": "gemma3_text"}, "cuda", "cuda_graphs", "is of type gemma3_text"),
+    ],
+)
+def test_what_decodes(tmp_path, config, kind, asked, expected):
+    """By the model and the device, or as is asked; what cannot be is refused."""
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    chosen = settings("sft", {"init": str(tmp_path)})
+    chosen = replace(chosen, answers=replace(chosen.answers, engine=asked))
+    if " " in expected:
+        with pytest.raises(InputError, match=f"params.yaml: answers.engine: cuda_graphs needs CUDA.*{expected}"):
+            hardware.engine_of(chosen, kind)
+    else:
+        assert expected == hardware.engine_of(chosen, kind)
+
+
+def test_a_reward_model_answers_nothing(tmp_path):
+    """Whatever decodes the others' answers, no setting of `answers` is among what its stage goes by."""
+    chosen = settings("reward", {"init": str(tmp_path)})
+    assert "transformers" == hardware.engine_of(replace(chosen, answers=replace(chosen.answers, engine="auto")), "cuda")

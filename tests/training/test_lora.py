@@ -10,10 +10,10 @@ import peft
 import pytest
 import torch
 from clone import STAGES, Clone, micro_clone
-from small import TINY
+from small import TINY, made
 
 from llmrl.models.loading import load_classifier, load_policy
-from llmrl.models.saving import save
+from llmrl.models.saving import left_by_rounding, save
 from llmrl.training.settings import Lora
 
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.1}
@@ -120,3 +120,41 @@ def test_a_small_update_survives_the_merge(tmp_path: Path) -> None:
 
     assert share["float32"] < 0.05
     assert share["bfloat16"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("scale", "precision", "low", "high"),
+    [
+        (1e-6, "fp32", 0.98, 1.02),
+        (1e-6, "bf16", 0.0, 0.1),
+        (1.0, "bf16", 0.9, 1.1),
+        (1e-6, "fp16", 0.0, 0.2),
+    ],
+)
+def test_what_rounding_leaves_of_adapters(
+    tmp_path: Path, scale: float, precision: str, low: float, high: float
+) -> None:
+    """Of weights that were published in half precision little adds nothing, where the sum is rounded to it."""
+    policy = made(tmp_path, "sft", {"lora": Lora(rank=4, alpha=8)})[0].model
+    assert left_by_rounding(policy, precision) is None
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, values in policy.named_parameters():
+            if "lora_B" in name:
+                values.normal_(0, scale)
+            elif "lora_A" not in name:
+                values.copy_(values.to(torch.float16).bfloat16())
+
+    assert low <= left_by_rounding(policy, precision) <= high
+
+
+@pytest.mark.slow
+def test_what_it_loses_is_said(tmp_path: Path) -> None:
+    """Where a stage ends whose adapters move its weights by less than the precision of the saved model tells."""
+    clone = micro_clone(tmp_path / "clone")
+    clone.params(train={"lora": LORA | {"merge": "bfloat16"}, "lr": 1e-6})
+    for stage in ("sft", "reward"):
+        clone.run("dvc", "repro", stage)
+    said = (clone.runs()[-1]["folder"] / "console.log").read_text()
+
+    assert "of what the adapters add to the weights is left (lora.merge, in which the model is saved)" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import small
 import torch
 import transformers
 from tensors import SMALL
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from llmrl.fields import fields_of
-from llmrl.models import loading
-from llmrl.plan import shape
+from llmrl.memory import shape
+from llmrl.models import attention, loading
 from llmrl.training.settings import TrainSettings
 from stages import sft
 
@@ -115,6 +117,95 @@ def test_a_leak_would_show(folder: Path, leaking: dict) -> None:
     assert abs(expected - trainer(folder, "sdpa", **leaking).evaluate()["eval_loss"]) > 0.01
 
 
+def one_by_one(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    starts: torch.Tensor,
+    _: torch.Tensor,
+    longest: int,
+    __: int,
+    *,
+    scale: float,
+    window_size: tuple[int, int],
+    **_grouped: bool,
+) -> torch.Tensor:
+    """What torch's kernel computes, of (T, heads, size) by (T, key heads, size): one document, one score at a time."""
+    found, shared = [], query.shape[1] // key.shape[1]
+    assert longest == starts.diff().max()
+    for start, end in pairwise(starts.tolist()):
+        q, k, v = (one[start:end].transpose(0, 1) for one in (query, key, value))  # (heads, tokens, size)
+        k, v = (one.repeat_interleave(shared, 0) for one in (k, v))
+        back = torch.arange(end - start)[:, None] - torch.arange(end - start)
+        seen = (back >= 0) & ((back <= window_size[0]) | (window_size[0] < 0))
+        scores = (q @ k.transpose(1, 2) * scale).masked_fill(~seen.to(q.device), -torch.inf)
+        found.append((scores.softmax(-1) @ v).transpose(0, 1))
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_varlen_is_told_of_each_document(folder: Path, monkeypatch: pytest.MonkeyPatch, checkpointing: bool) -> None:
+    """Which tokens are a document's, and how far back its layers look; torch's kernel itself needs CUDA."""
+    expected, gradients = alone(folder, "sdpa")
+    monkeypatch.setattr(attention.varlen, "varlen_attn", one_by_one)
+    held_out, loss, found = packed(folder, "varlen", gradient_checkpointing=checkpointing)
+
+    assert (held_out, loss) == pytest.approx((expected, expected), abs=1e-5)
+    torch.testing.assert_close(found, gradients, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("folder", ["llama", "qwen2"], indirect=True)
+def test_varlen_without_packed_documents_is_sdpa(folder: Path) -> None:
+    """Padded rows, and answers, which have a cache."""
+    texts, losses = [], []
+    for way in ("sdpa", "varlen"):
+        found = trainer(folder, way)
+        losses.append(found.evaluate()["eval_loss"])
+        rows = torch.tensor([[0, 0, 5, 6, 7], [3, 4, 5, 6, 7]])
+        mask = (rows > 0).long()
+        texts.append(found.model.generate(rows, attention_mask=mask, max_new_tokens=8, do_sample=False).tolist())
+
+    assert losses[0] == losses[1]
+    assert texts[0] == texts[1]
+
+
+def qkv(device: str) -> tuple[Any, dict[str, Any]]:
+    """Queries, keys and values of three documents in half precision, and what says where these begin."""
+    torch.manual_seed(1)
+    made = [torch.randn(1, heads, 200, 64, device=device, dtype=torch.bfloat16) for heads in (6, 2, 2)]
+    starts = torch.tensor([0, 70, 71, 200], dtype=torch.int32, device=device)
+    return [one.requires_grad_() for one in made], {"cu_seq_lens_q": starts, "max_length_q": 129}
+
+
+def test_torch_s_kernel_takes_what_it_is_given() -> None:
+    """By shapes and types alone, forward and backward: in the precision of the training, whatever the layers gave."""
+    with FakeTensorMode():
+        made, told = qkv("cpu")
+        made = [one.detach().float().requires_grad_() for one in made]
+        with torch.autocast("cpu", torch.bfloat16):
+            found, _ = attention.attend(torch.nn.Module(), *made, None, scaling=0.125, sliding_window=16, **told)
+        found.sum().backward()
+
+    assert ((1, 200, 6, 64), torch.bfloat16) == (found.shape, found.dtype)
+    assert [one.shape for one in made] == [one.grad.shape for one in made]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("window", [None, 16])
+def test_torch_s_kernel_keeps_documents_apart(window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its outputs and gradients are those that are computed score by score, up to the precision."""
+    both = []
+    for exact in (False, True):
+        if exact:
+            monkeypatch.setattr(attention.varlen, "varlen_attn", one_by_one)
+        made, told = qkv("cuda")
+        found, _ = attention.attend(torch.nn.Module(), *made, None, scaling=0.125, sliding_window=window, **told)
+        found.float().square().sum().backward()
+        both.append([found.detach(), *(one.grad for one in made)])
+
+    torch.testing.assert_close(*both, atol=5e-2, rtol=5e-2)
+
+
 def test_every_admitted_attention_is_tested() -> None:
     """No other can be asked for, packed or not."""
-    assert {*TRAINED, "flex_attention"} == {None, *fields_of(TrainSettings)["attn_implementation"].choices}
+    assert {*TRAINED, "flex_attention", "varlen"} == {None, *fields_of(TrainSettings)["attn_implementation"].choices}

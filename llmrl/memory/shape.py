@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+from llmrl.models import attends_to_all
+
 FLOAT = 4  # bytes; weights, gradients and adapters are float32 whatever the precision of the arithmetic
 # Decoders that are alike but for these: a bias of q, k and v; norms of each head of q and k.
 FAMILIES = dict.fromkeys(("llama", "smollm3", "mistral", "gemma"), (False, False))
@@ -25,6 +27,7 @@ class Shape:
         self.heads: int = config["num_attention_heads"]
         self.kv_heads: int = config.get("num_key_value_heads") or self.heads
         self.head: int = config.get("head_dim") or self.hidden // self.heads
+        self.positions: int = config.get("max_position_embeddings", 0)  # tokens of the longest sequence; 0: not told
         self.tied: bool = config.get("tie_word_embeddings", config["model_type"] == "gemma")
         h, i, a, kv = self.hidden, self.intermediate, self.heads * self.head, self.kv_heads * self.head
         self.linears = {"q_proj": (a, h), "k_proj": (kv, h), "v_proj": (kv, h), "o_proj": (h, a)}
@@ -34,6 +37,7 @@ class Shape:
         self.biased = ["q_proj", "k_proj", "v_proj"] if bias or attention else []  # the matrices that have a bias
         self.biased += ["o_proj"] if attention and config["model_type"] != "qwen2" else []
         self.biased += ["gate_proj", "up_proj", "down_proj"] if config.get("mlp_bias") else []
+        self.attends_to_all = attends_to_all(config)
 
     @classmethod
     def of(cls, config: dict[str, Any]) -> Shape | None:
@@ -51,9 +55,14 @@ class Shape:
 
     def adapters(self, rank: int, targets: list[str] | str) -> list[Tensor]:
         """The shape of every matrix of LoRA's; `targets` are "all-linear" or names of `linears`."""
-        chosen = [size for name, size in self.linears.items() if targets == "all-linear" or name in targets]
-        layer: list[Tensor] = [shape for out, into in chosen for shape in ((rank, into), (out, rank))]
-        return layer * self.layers
+        return [pair for out, into in self.adapted(targets) for pair in ((rank, into), (out, rank))]
+
+    def adapted(self, targets: list[str] | str) -> list[Tensor]:
+        """The shape of every matrix that gets an adapter."""
+        chosen: list[Tensor] = [
+            size for name, size in self.linears.items() if targets == "all-linear" or name in targets
+        ]
+        return chosen * self.layers
 
     def asked(self, width: int, classifier: bool = False) -> int:
         """The bytes of a model that is not trained: its matrices have the `width` in which they are multiplied."""

@@ -12,9 +12,9 @@ import pytest
 from small import ROOT, settings
 from tensors import BUILT_IN
 
-from llmrl.plan import memory
-from llmrl.plan.memory import Planned
-from llmrl.plan.shape import Shape
+from llmrl.memory import formula
+from llmrl.memory.formula import Planned
+from llmrl.memory.shape import Shape
 
 SCRIPT = """
 import torch
@@ -55,5 +55,5 @@ def test_gradients_to_send(tmp_path: Path) -> None:
     two = replace(one, settings=replace(one.settings, processes=2))
     kept = int(done.stdout)
 
-    assert abs(kept - memory.always(two)["gradients to send"]) <= 0.01 * kept
-    assert "gradients to send" not in memory.always(one)
+    assert abs(kept - formula.always(two)["gradients to send"]) <= 0.01 * kept
+    assert "gradients to send" not in formula.always(one)

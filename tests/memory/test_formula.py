@@ -20,10 +20,10 @@ from tensors import BUILT_IN, KINDS, QWEN, SMALL, SMOLLM2, Live, config, whole_t
 from llmrl.answers import generation
 from llmrl.errors import InputError
 from llmrl.measuring import held_out
+from llmrl.memory import formula
+from llmrl.memory.formula import Planned
+from llmrl.memory.shape import FAMILIES, Shape, numbers
 from llmrl.models import loading
-from llmrl.plan import memory
-from llmrl.plan.memory import Planned
-from llmrl.plan.shape import FAMILIES, Shape, numbers
 from llmrl.training import loop
 from llmrl.training.settings import Lora
 
@@ -121,7 +121,7 @@ def test_bytes_of_weights_gradients_and_states(tmp_path: Path, optim: str, lora:
     )
     trainer.train()
     states = [value for state in trainer.optimizer.state.values() for value in state.values()]
-    held = memory.step(Planned(Shape.of(BUILT_IN), chosen, "fp32"))["update"]
+    held = formula.step(Planned(Shape.of(BUILT_IN), chosen, "fp32"))["update"]
 
     assert sum(one.nbytes for one in trainer.model.parameters()) == held["weights"]
     assert seen["gradients"] == held["gradients"]
@@ -145,12 +145,12 @@ def check_passes(
         kept, live.most = live.live, 0
         states.backward(torch.ones_like(states))
     own = {"micro_batch": micro_batch, "batch": 2 * micro_batch, "lora": None}
-    moments = memory.step(Planned(Shape.of(values), settings("sft", own, max_length=256, **options), precision))
+    moments = formula.step(Planned(Shape.of(values), settings("sft", own, max_length=256, **options), precision))
     forward, backward = moments["forward pass"], moments["backward of a layer"]
-    cast = 0 if options["gradient_checkpointing"] else forward.get(memory.CAST, 0)
+    cast = 0 if options["gradient_checkpointing"] else forward.get(formula.CAST, 0)
 
     assert forward["activations"] + cast == pytest.approx(kept, rel=0.1)
-    assert backward["activations"] + backward.get(memory.CAST, 0) == pytest.approx(live.most, rel=0.1)
+    assert backward["activations"] + backward.get(formula.CAST, 0) == pytest.approx(live.most, rel=0.1)
 
 
 def padded() -> dict[str, torch.Tensor]:
@@ -216,7 +216,7 @@ def test_logits(precision: str) -> None:
         kept, live.most = live.live, 0
         loss.backward()
 
-    assert memory.step(stage)["backward of the head"]["logits"] == pytest.approx(live.most - kept, rel=0.2)
+    assert formula.step(stage)["backward of the head"]["logits"] == pytest.approx(live.most - kept, rel=0.2)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_generating_and_judging(tmp_path: Path, precision: str) -> None:
             args=trl.GRPOConfig(**run.arguments),
             train_dataset=run.train_rows,
             processing_class=run.tokenizer,
-            rollout_func=partial(generation.rollout, precision),
+            rollout_func=partial(generation.rollout, precision, "transformers"),
         )
 
     trainer = loop.constructed(build, run, "")
@@ -272,7 +272,7 @@ def test_generating_and_judging(tmp_path: Path, precision: str) -> None:
     trainer._calculate_rewards = watched("judging", trainer._calculate_rewards)
     with live:
         trainer.train()
-    moments = memory.moments(Planned(Shape.of(values), run.settings, precision))
+    moments = formula.moments(Planned(Shape.of(values), run.settings, precision))
 
     for name in ("generating", "judging"):
         assert 0.97 < sum(moments[name].values()) / most[name] < 1.2
@@ -283,9 +283,10 @@ def asked(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
+@pytest.mark.parametrize("engine", ["transformers", "cuda_graphs"])
 @pytest.mark.parametrize("prompt", [16, 128])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_answering(tmp_path: Path, precision: str, prompt: int) -> None:
+def test_answering(tmp_path: Path, precision: str, prompt: int, engine: str) -> None:
     """While a policy answers, alone, no more bytes live than the formula says, or hardly more: with its weights, cast
     for half precision, whether the first pass over long prompts takes most or the last token.
     """
@@ -297,15 +298,33 @@ def test_answering(tmp_path: Path, precision: str, prompt: int) -> None:
     texts = [number * "7" for number in (prompt // 2 - 5, prompt - 5)]  # of which one is padded
     prompts = [{"prompt": asked(text), "solution": None} for text in texts * 4]
     run = small.run(tmp_path, replace(chosen, answers=protocol), prompts, answers=precision)
+    run = replace(run, hardware=replace(run.hardware, engine=engine))
     policy = run.policy(str(tmp_path))
     loaded = sum(weights.nbytes for weights in policy.parameters())
     there = SimpleNamespace(**vars(run), policy=lambda _: policy)
     with Live(*policy.parameters()) as live:
         held_out.measure(there, str(tmp_path), "policy", run.eval_rows.add_column("row", [*range(8)]))
-    expected = memory.moments(Planned(Shape.of(values), run.settings, "fp32", answers=precision))["answering"]
+    planned = Planned(Shape.of(values), run.settings, "fp32", answers=precision, engine=engine)
+    expected = formula.moments(planned)["answering"]
 
     assert loaded == pytest.approx(expected["weights"], rel=1e-3)  # biases are cast, too
     assert 0.97 < sum(expected.values()) / (loaded + live.most) < 1.25
+
+
+@pytest.mark.parametrize("lora", [None, Lora(4, 8), Lora(4, 8, targets=["q_proj", "up_proj"])], ids=str)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_matrices_while_it_generates(precision: str, lora: Lora | None) -> None:
+    """What is cast, and copied where adapters are added to it."""
+    import peft
+
+    model = transformers.AutoModelForCausalLM.from_config(config(SMALL), dtype=torch.float32)
+    model = peft.get_peft_model(model, lora.config("CAUSAL_LM")) if lora else model
+    before = {weights.data_ptr() for weights in model.parameters()}
+    with generation.answering(model, precision):
+        made = sum(weights.nbytes for weights in model.parameters() if weights.data_ptr() not in before)
+    planned = Planned(Shape.of(SMALL), settings("grpo", {"lora": lora}), precision)
+
+    assert made == pytest.approx(formula.generating(planned, 1, 1)[formula.CAST], rel=0.01)  # biases are cast, too
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -319,7 +338,7 @@ def test_cache(precision: str) -> None:
     copies = layers + SMALL["num_attention_heads"] // SMALL["num_key_value_heads"]
     planned = Planned(Shape.of(SMALL), settings("grpo", {"max_prompt_length": 1}), precision)
 
-    assert held * copies // layers == memory.generating(planned, 3, 19)["KV cache"]
+    assert held * copies // layers == formula.generating(planned, 3, 19)["KV cache"]
 
 
 def test_adafactor_s_update() -> None:
@@ -354,20 +373,86 @@ JUDGE = WHOLE + 4 * 896
 )
 def test_models_that_are_held(stage: str, own: dict, options: dict, expected: dict) -> None:
     """The policy, and beside it whatever the stage's settings ask for."""
-    assert expected == memory.models(Planned(Shape.of(QWEN), settings(stage, own, **options), "bf16"))
+    assert expected == formula.models(Planned(Shape.of(QWEN), settings(stage, own, **options), "bf16"))
 
 
 @pytest.mark.parametrize("lora", [None, Lora(1, 1)])
 def test_dpo_s_outcome_is_measured_against_the_reference(lora: Lora | None) -> None:
     """Which is then loaded, whether or not it was held while the model was trained; not while the policy answers."""
     chosen = settings("dpo", {"lora": lora}, precompute_ref_log_probs=True)
-    moments = memory.moments(Planned(Shape.of(QWEN), chosen, "bf16"))
+    moments = formula.moments(Planned(Shape.of(QWEN), chosen, "bf16"))
     held = moments["measuring"]
 
     expected = {"weights": WHOLE, "reference model": WHOLE - SPARED}
     assert expected == {name: held[name] for name in expected}
     assert "reference model" not in moments["answering"]
     assert WHOLE - SPARED == moments["answering"]["weights"]
+
+
+def test_packed_documents_of_which_each_attends_alone() -> None:
+    """No mask of all tokens by all, in any layer."""
+    own = {"micro_batch": 4, "batch": 8}
+    took = {
+        way: formula.step(
+            Planned(
+                Shape.of(QWEN), settings("sft", own | {"attn_implementation": way}, packing=True, max_length=64), "bf16"
+            )
+        )["forward pass"]["activations"]
+        for way in ("sdpa", "varlen")
+    }
+    tokens = 4 * 64
+    layers = 24 if not settings("sft").option("gradient_checkpointing") else 0
+
+    assert tokens * tokens * (2 * layers + 1) == took["sdpa"] - took["varlen"]
+
+
+CARD = 24 * 2**30
+HALF = WHOLE // 2
+TOKEN = 2 * 2 * 24 * 2 * 64  # in vLLM's cache: keys and values, two bytes, layers, heads, numbers
+ASLEEP, AWAKE = {"vLLM's graphs"}, {"vLLM's graphs", "vLLM's weights", "vLLM's KV cache"}
+
+
+def by_vllm(card: int | None = CARD, **options: object) -> dict[str, formula.Parts]:
+    """What is held at each moment of GRPO with vLLM, on a device of so many bytes."""
+    own = {"max_prompt_length": 64, "batch": 16, "micro_batch": 16}
+    chosen = settings("grpo", own, use_vllm=True, max_completion_length=32, generation_batch_size=32, **options)
+    return formula.moments(Planned(Shape.of(QWEN), chosen, "bf16", "cuda", liger=True, card=card))
+
+
+def of_vllm(held: formula.Parts) -> formula.Parts:
+    return {name: taken for name, taken in held.items() if name.startswith("vLLM")}
+
+
+def test_vllm_takes_its_share_while_it_generates() -> None:
+    """Of the whole card, weights in half precision and the rest as cache; asleep it keeps little, and none of it is
+    there while the policy of a folder answers.
+    """
+    moments = by_vllm(vllm_gpu_memory_utilization=0.25)
+    awake = of_vllm(moments["generating"])
+
+    assert AWAKE == {*awake}
+    assert (HALF, CARD // 4) == (awake["vLLM's weights"], sum(awake.values()))
+    assert AWAKE == {*of_vllm(moments["evaluating"])}
+    for moment in ("forward pass", "update", "judging", "measuring"):
+        assert ASLEEP == {*of_vllm(moments[moment])}
+    assert {} == of_vllm(moments["answering"])
+    assert {"weights to train with", "reward model to train with"} <= {*moments["measuring"]}  # beside what is measured
+
+
+def test_vllm_that_never_sleeps_or_is_a_server() -> None:
+    """Its share is taken all the while that it trains; a server is another device's, and nothing is generated here."""
+    moments, served = by_vllm(vllm_enable_sleep_mode=False), by_vllm(vllm_mode="server")
+
+    for moment in ("forward pass", "update", "generating", "evaluating", "measuring"):
+        assert AWAKE == {*of_vllm(moments[moment])}
+        assert {} == of_vllm(served[moment])
+    assert "KV cache" not in served["generating"]
+
+
+def test_vllm_s_cache_on_a_card_whose_memory_is_not_told() -> None:
+    """All completions at once, each as long as it may be."""
+    assert 32 * 96 * TOKEN == by_vllm(None)["generating"]["vLLM's KV cache"]
+    assert 32 * 96 * TOKEN // 2 == by_vllm(None, vllm_tensor_parallel_size=2)["generating"]["vLLM's KV cache"]
 
 
 CHECKPOINTING = {"gradient_checkpointing": True}
@@ -395,7 +480,7 @@ def test_documented_levers(lever: str) -> None:
     plain = {"gradient_checkpointing": False, "optim": "adamw_torch_fused", "max_length": 1024} | options
     chosen = settings("dpo" if "(dpo)" in lever else "sft", whole, **plain)
     stage = Planned(Shape.of(QWEN), chosen, "bf16", "cuda", liger=True)
-    most = max(sum(parts.values()) for parts in memory.step(stage).values())
+    most = max(sum(parts.values()) for parts in formula.step(stage).values())
     line = next(line for line in (ROOT / "docs/memory.md").read_text(encoding="utf-8").splitlines() if lever in line)
 
     assert f"{most / 2**30:.2f}" == re.findall(r"\d+\.\d\d", line)[-1 if "->" in line else 0]

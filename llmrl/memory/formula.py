@@ -1,4 +1,4 @@
-"""The memory a stage takes, by arithmetic: in words in docs/memory.md, against tensors in tests/plan/test_memory.py.
+"""The memory a stage takes, by arithmetic: in words in docs/memory.md, against tensors in tests/memory/test_formula.py.
 
 All sizes are bytes. Nothing heavy is imported and no model is read, only a model folder's config.json.
 Letters: H hidden size, I intermediate size, A heads x head size, V vocabulary, T tokens at once, S those of a sequence.
@@ -10,14 +10,19 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from llmrl import graph
+from llmrl.devices import Machine
 from llmrl.errors import InputError
-from llmrl.plan.shape import FLOAT, Shape, numbers
+from llmrl.memory.shape import FLOAT, Shape, numbers
+from llmrl.training import hardware
 from llmrl.training.settings import Settings
 
 PROMPT = 256  # tokens of a prompt where nothing limits them: a guess
 # The tile in which TRL's fused head computes logits, in tokens and in vocabulary: trl/kernels/chunked_logprob.py.
 TILE = (4096, 32768)
 CAST = "weights cast for the arithmetic"
+# What vLLM keeps of the device beside weights and cache, asleep as well: CUDA graphs, workspaces, code. A guess; its
+# log says "… GiB memory is still in use", of all that the process has.
+GRAPHS = 3 * 2**28
 
 Parts = dict[str, int]  # what takes memory, and how much
 
@@ -32,7 +37,9 @@ class Planned:
     kind: str = "cpu"  # of device: cpu | cuda | mps
     answers: str = ""  # the precision in which it answers, where that is another
     liger: bool = False  # whether its kernels compute the layers
+    engine: str = "transformers"  # that decodes answers; or cuda_graphs
     saved: bool = False  # while what it saved is measured: a whole model, without adapters, and with a reference
+    card: int | None = None  # bytes of the whole device, whoever has them, where that is known
 
     def __post_init__(self) -> None:
         """Raise InputError where LoRA's targets are not all matrices of this shape: PEFT passes over any others."""
@@ -62,6 +69,18 @@ class Planned:
             rounds = (settings.option("steps_per_generation") or 0) * own.micro_batch
             at_once = int(settings.option("generation_batch_size") or own.batch)
             self.generated = rounds or at_once // settings.processes
+        # Whether vLLM generates while it trains; by the policy alone it never does.
+        self.by_vllm = bool(self.stage.generates and settings.trl.get("use_vllm") and not self.saved)
+
+
+def on_machine(device: Machine, settings: Settings, shape: Shape) -> Planned:
+    """A stage as it would run on a device that is not asked by torch yet."""
+    asked = (settings.own.precision, settings.answers.precision)
+    precision, answers = (device.precision if one == "auto" else one for one in asked)
+    liger = device.generation >= hardware.TRITON[0] and settings.own.kernels != "torch"
+    recorded = settings.answers.engine != "transformers" and device.kind == "cuda" and shape.attends_to_all
+    engine = "cuda_graphs" if recorded else "transformers"
+    return Planned(shape, settings, precision, device.kind, answers, liger, engine, card=device.total)
 
 
 def length(settings: Settings) -> int:
@@ -91,7 +110,7 @@ def moments(planned: Planned) -> dict[str, Parts]:
     held, found, whole = always(planned), step(planned), replace(planned, saved=True)
     if planned.stage.generates:
         new = settings.option("max_completion_length")
-        found["generating"] = held | generating(planned, planned.generated, new)
+        found["generating"] = held | (vllm(planned) if planned.by_vllm else generating(planned, planned.generated, new))
         if settings.own.pass_rate:
             at_once = max(protocol.batch, settings.own.pass_samples)
             found["judging prompts"] = generating(whole, at_once, new, alone=True)
@@ -99,11 +118,11 @@ def moments(planned: Planned) -> dict[str, Parts]:
             judged = planned.generated * length(settings)
             found["judging"] = held | {"activations": passing(planned, judged, planned.inner)}
     found["evaluating"] = held | evaluating(planned)
-    # Before the training that is beside the models to train, where these cannot be measured themselves: in 4 bit, or as
-    # one of several processes.
-    apart = planned.four_bit or settings.processes > 1
+    # Before the training that is beside the models to train, where these cannot be measured themselves: in 4 bit, as
+    # one of several processes, or where vLLM would generate.
+    apart = planned.four_bit or settings.processes > 1 or planned.by_vllm
     beside = {f"{part} to train with": taken for part, taken in models(planned).items()} if apart else {}
-    found["measuring"] = models(whole) | evaluating(whole) | beside
+    found["measuring"] = models(whole) | evaluating(whole) | beside | vllm(planned, awake=False)
     if planned.stage.answers:
         at_once = max(protocol.batch, protocol.samples)
         found["answering"] = generating(whole, at_once, protocol.max_new_tokens, alone=True)
@@ -112,7 +131,7 @@ def moments(planned: Planned) -> dict[str, Parts]:
 
 def always(planned: Planned) -> Parts:
     """What is there all the while that it trains."""
-    found = models(planned) | {"optimizer states": states(planned)}
+    found = models(planned) | {"optimizer states": states(planned)} | vllm(planned, awake=False)
     if planned.settings.processes > 1:  # the gradients once more, laid end to end
         found["gradients to send"] = FLOAT * numbers(planned.trained)
     return found
@@ -160,6 +179,8 @@ def step(planned: Planned) -> dict[str, Parts]:
     tokens = own.micro_batch * planned.stage.sides * longest
     # Tokens in a row of the attention's mask: of a sequence or, as TRL lays packed ones end to end, of all.
     attended = longest * own.micro_batch if packed else longest
+    if packed and own.attn_implementation == "varlen":  # which knows where they begin: no mask
+        attended = 0
     # What one layer keeps of its forward pass for the backward: the rows of docs/memory.md.
     streams = 6 * FLOAT if p == FLOAT else 4 * FLOAT + 5 * p  # of norms, and what goes into the matrices
     gates = 3 * inner
@@ -227,31 +248,85 @@ def evaluating(planned: Planned) -> Parts:
     a_pass = {CAST: cast(planned, 1), "activations": activations, "logits": tile(planned, tokens)}
     if not planned.stage.generates:
         return a_pass
+    if planned.by_vllm:
+        return max(vllm(planned, awake=False) | a_pass, vllm(planned), key=total)
     return max(a_pass, generating(planned, rows, settings.option("max_completion_length")), key=total)
 
 
-def generating(planned: Planned, sequences: int, new: int, alone: bool = False) -> Parts:
-    """What generating takes: beside the models to train, of which one has its matrices cast; or by the policy of a
-    folder, `alone`, with its weights, of which the layers' matrices have the precision in which they are multiplied.
+def vllm(planned: Planned, awake: bool = True) -> Parts:
+    """What vLLM holds on the device that trains: its share of it while it generates and, unless it sleeps between, all
+    the while. Of a server's nothing.
     """
-    shape, settings, p = planned.shape, planned.settings, planned.answered
-    limit = settings.own.max_prompt_length if planned.stage.generates else None
-    prompt = limit or min(PROMPT, length(settings))
+    if not planned.by_vllm or planned.settings.option("vllm_mode") != "colocate":
+        return {}
+    if not awake and planned.settings.option("vllm_enable_sleep_mode"):
+        return {"vLLM's graphs": GRAPHS}
+    tokens = planned.generated * length(planned.settings)  # all at once, where the device is not known
+    held = {"vLLM's graphs": GRAPHS} | vllm_for(planned, tokens)
+    if planned.card:  # what is left of its share is cache
+        share = int(planned.card * planned.settings.option("vllm_gpu_memory_utilization"))
+        held["vLLM's KV cache"] = max(share - GRAPHS - held["vLLM's weights"], 0)
+    return held
+
+
+def vllm_for(planned: Planned, tokens: int) -> Parts:
+    """What vLLM needs for so many tokens at once, in half precision, on each of the devices that share an engine."""
+    shape, shared = planned.shape, planned.settings.option("vllm_tensor_parallel_size")
+    cache = 2 * 2 * shape.layers * shape.kv_heads * shape.head * tokens
+    return {"vLLM's weights": 2 * planned.parameters // shared, "vLLM's KV cache": cache // shared}
+
+
+def prompt_length(planned: Planned) -> int:
+    """Tokens of the longest prompt that is answered."""
+    limit = planned.settings.own.max_prompt_length if planned.stage.generates else None
+    return limit or min(PROMPT, length(planned.settings))
+
+
+def keys_and_values(planned: Planned) -> int:
+    """The bytes of a token's, of one head in one layer: torch's rotation leaves keys in float32, and the cache of
+    transformers makes both alike.
+    """
+    return 2 * planned.shape.head * (planned.answered if planned.liger or by_graph(planned) else FLOAT)
+
+
+def by_graph(planned: Planned) -> bool:
+    """Whether a CUDA graph generates; where matrices are in 4 bit none does."""
+    return planned.engine == "cuda_graphs" and not planned.four_bit
+
+
+def read_a_token(planned: Planned, sequences: int, new: int) -> int:
+    """The bytes that are read for one more token of each sequence, half of its new ones being there: every matrix, and
+    what is cached.
+    """
+    shape = planned.shape
+    weights = planned.answered * (numbers(shape.matrices) + shape.vocabulary * shape.hidden)
+    cached = keys_and_values(planned) * shape.kv_heads * shape.layers
+    return weights + cached * sequences * (prompt_length(planned) + new // 2)
+
+
+def generating(planned: Planned, sequences: int, new: int, alone: bool = False) -> Parts:
+    """What generating takes: beside the models to train, of which one has its matrices cast, with its adapters added to
+    them but in 4 bit; or by the policy of a folder, `alone`, with its weights, of which the layers' matrices have the
+    precision in which they are multiplied.
+    """
+    shape, p, prompt = planned.shape, planned.answered, prompt_length(planned)
     found = {"weights": shape.asked(p)} if alone else {}
-    weights = shape.vocabulary * shape.hidden
-    if not alone:
-        weights += (0 if planned.four_bit else numbers(shape.matrices)) + (
-            numbers(planned.trained) if planned.lora else 0
-        )
-    found[CAST] = p * weights if p != FLOAT else 0
-    found["logits"] = (p + 3 * FLOAT) * sequences * shape.vocabulary  # as they come; in float32, warped, probabilities
-    # A token's keys and values in a layer: torch's rotation leaves keys in float32, and the cache makes both alike.
-    each = 2 * shape.head * (p if planned.liger else FLOAT)
+    cast = shape.vocabulary * shape.hidden if p != FLOAT else 0
+    if planned.lora:
+        cast += numbers(planned.trained) if planned.four_bit and p != FLOAT else 0
+        cast += numbers(shape.adapted(planned.lora.targets)) if not planned.four_bit and p == FLOAT else 0
+    if not alone and not planned.four_bit and p != FLOAT:
+        cast += numbers(shape.matrices)
+    found[CAST] = p * cast
+    # As they come, where they are recorded once more; in float32, warped, probabilities.
+    found["logits"] = ((2 if by_graph(planned) else 1) * p + 3 * FLOAT) * sequences * shape.vocabulary
+    cached = keys_and_values(planned) * shape.kv_heads * shape.layers * sequences
+    passed = {"activations": passing(planned, sequences * prompt, FLOAT if planned.four_bit else p)}
+    if by_graph(planned):  # the cache is whole from the start, and read where it lies
+        scores = (2 * FLOAT + p) * shape.heads * sequences * (prompt + new)  # of one layer; also as probabilities
+        first, last = passed, {"activations": scores}
+        return found | {"KV cache": cached * (prompt + new)} | max(first, last, key=total)
     # A layer's cache is copied when it grows, and padded prompts then have each query's keys and values laid out.
-    copies = shape.kv_heads * shape.layers + shape.heads
-    first = {  # the pass over the prompts
-        "KV cache": each * shape.kv_heads * shape.layers * sequences * prompt,
-        "activations": passing(planned, sequences * prompt, FLOAT if planned.four_bit else p),
-    }
-    last = {"KV cache": each * copies * sequences * (prompt + new)}
-    return found | max(first, last, key=total)
+    copies = keys_and_values(planned) * shape.heads * sequences
+    first = {"KV cache": cached * prompt} | passed  # the pass over the prompts
+    return found | max(first, {"KV cache": (cached + copies) * (prompt + new)}, key=total)

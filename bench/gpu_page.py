@@ -1,0 +1,237 @@
+"""The tables of docs/gpu.md that bench.speed and bench.generation measure: `python -m bench.gpu_page [FOLDER]`.
+
+    speed.jsonl, generation.jsonl of FOLDER  ->  bench/results/h100-2026-11-27.json  ->  the tables, in their places
+
+Without a folder the tables alone, from what bench/results/ has. Hours are arithmetic from these figures: of the card
+that was measured, and of one of 6 GB.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench import gpu_jobs, inputs
+from bench.gpu_jobs import AUTO, CAP, EQUAL, NEW, PROFILE, PROFILES, ROOT, TRL
+from llmrl import params
+from llmrl.devices import Machine
+from llmrl.graph import STAGES
+from llmrl.memory import auto, formula
+from llmrl.memory.shape import Shape
+from llmrl.training.settings import Settings
+
+PAGE = ROOT / "docs/gpu.md"
+RESULTS = ROOT / "bench/results/h100-2026-11-27.json"
+FORMER = ROOT / "bench/results/h100-2026-11-26.json"
+TRIED = ROOT / "bench/results/h100-2026-11-27-tried.json"
+# A card of 6 GB, assumed: what it reads a second, and reaches of operations (30 % of 25e12), as llmrl/plan/costs.py.
+BANDWIDTH, SPEED = 250e9, 7.5e12
+SMALL = Machine("cuda", "a card of 6 GB", "bf16", total=6 * 2**30, generation=8)
+Found = dict[str, Any]
+Rows = list[list[str]]
+
+
+def gathered(folder: Path) -> Found:
+    """What the two wrote, as one: of each call its first line is about it."""
+    found: Found = {}
+    for name in ("speed", "generation"):
+        lines = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+        found |= {key: value for key, value in lines[0].items() if key != "command"}
+        found.setdefault("commands", {})[name] = lines[0]["command"]
+        found[name] = lines[1:]
+    return found
+
+
+@cache
+def results(path: Path) -> Found:
+    """Those on record, or none."""
+    return json.loads(path.read_text()) if path.exists() else {"speed": [], "generation": []}
+
+
+def one(found: list[Found], **named: Any) -> Found | None:
+    """The measurement that is named so, and gave figures."""
+    return next((row for row in found if named.items() <= row.items() and "failed" not in row), None)
+
+
+def training() -> Rows:
+    """Tokens a second, each beside TRL's, with the sequences at once."""
+    found, made = results(RESULTS)["speed"], []
+    for profile in PROFILES:
+        for stage in STAGES:
+            all_of_it = {"profile": profile, "stage": stage}
+            theirs = one(found, **all_of_it, side=TRL)
+            if theirs is None:
+                continue
+            ways = [(EQUAL, theirs["cap"]), (AUTO, CAP), (AUTO, None), (PROFILE, CAP)]
+            cells = [cell(one(found, **all_of_it, side=side, cap=cap), theirs) for side, cap in ways]
+            made.append([profile, stage, f"{theirs['tokens_per_second']:,.0f}", *cells])
+    return made
+
+
+def cell(row: Found | None, theirs: Found) -> str:
+    if row is None:
+        return "not measured"
+    if not row["fits"]:
+        return "out of memory"
+    times = row["tokens_per_second"] / theirs["tokens_per_second"]
+    how = f"{row['micro_batch']}{', twice' if row['twice'] else ''}"
+    return f"{row['tokens_per_second']:,.0f} ({times:.2f}; {how})"
+
+
+def generating() -> Rows:
+    """Milliseconds a token, and how many times the reading's."""
+    made = []
+    for row in sorted(results(RESULTS)["generation"], key=lambda row: (PROFILES.index(row["profile"]), row["lora"])):
+        if "failed" in row:
+            continue
+        way = {TRL: "TRL"}.get(row["way"], f"`{row['way']}`") + (", LoRA" if row["lora"] else "")
+        times = row["ms"] / row["reading_ms"]
+        figures = [f"{row['ms']:.2f}", f"{row['reading_ms']:.2f}", f"{times:.1f}", f"{row['first_s']:.1f}"]
+        made.append([row["profile"], str(row["rows"]), way, *figures, f"{row['gib']:.2f}"])
+    return made
+
+
+def hours() -> Rows:
+    """Hours of each stage's training: of the card that was measured, then of a card of 6 GB; of GRPO also those of
+    them in which it generates.
+    """
+    made = []
+    for profile in PROFILES:
+        totals, chosen = [0.0, 0.0], params.experiment(gpu_jobs.file(profile))
+        for stage in STAGES:
+            settings, count = chosen.stages[stage], gpu_jobs.sequences(profile, stage)
+            if count is None or not results(RESULTS)["speed"]:
+                break
+            steps = count / settings.own.batch
+            pairs = (measured(profile, settings), reckoned(profile, settings))
+            if any(pair is None for pair in pairs):
+                break
+            taken = [(steps * train / 3600, steps * generate / 3600) for train, generate in filter(None, pairs)]
+            totals = [total + sum(two) for total, two in zip(totals, taken, strict=True)]
+            made.append([profile, stage, *(spelled(*two) for two in taken)])
+        else:
+            made.append([profile, "all four", *(f"{total:.1f}" for total in totals)])
+    return made
+
+
+def spelled(train: float, generate: float) -> str:
+    return f"{train + generate:.2f}" + (f" ({generate:.2f})" if generate else "")
+
+
+def measured(profile: str, settings: Settings) -> tuple[float, float] | None:
+    """The seconds of a step on the card that was measured, training and generating; GRPO's of longer completions than
+    were measured, whose tokens take as long each.
+    """
+    found = results(RESULTS)
+    row = one(found["speed"], profile=profile, stage=settings.stage, side=AUTO, cap=None)
+    if row is None or not row["fits"]:
+        return None
+    seconds = settings.own.batch / row["sequences_per_second"]
+    if not STAGES[settings.stage].generates:
+        return seconds, 0.0
+    if (token := recorded(profile, settings, row["batch"])) is None:
+        return None
+    new = settings.option("max_completion_length")
+    rest = seconds - NEW * token["ms"] / 1000  # all completions of a step are generated at once
+    longer = formula.length(settings) / (settings.own.max_prompt_length + NEW)
+    return rest * longer, new * token["ms"] / 1000
+
+
+def recorded(profile: str, settings: Settings, at_once: int) -> Found | None:
+    """The measurement of a token by cuda_graphs, of so many completions at once."""
+    lora = settings.own.lora is not None
+    return one(results(RESULTS)["generation"], profile=profile, way="cuda_graphs", lora=lora, rows=at_once)
+
+
+def reckoned(profile: str, settings: Settings) -> tuple[float, float] | None:
+    """The same of a card of 6 GB, by arithmetic: its operations, as llmrl/plan/costs.py counts them; a token's reading,
+    and what the card that was measured took beyond that.
+    """
+    config = inputs.MODELS[profile]
+    shape, stage = Shape.of(config), STAGES[settings.stage]
+    assert shape is not None
+    chosen = auto.resolved(settings, config, SMALL)
+    planned = formula.on_machine(SMALL, chosen, shape)
+    held = formula.models(planned)
+    each = (4 if settings.own.lora else 6) + 2 * bool(chosen.option("gradient_checkpointing"))
+    each += 2 * (stage.reference or "reference model" in held) + 2 * ("reward model" in held)
+    tokens = settings.own.batch * stage.sides * formula.length(settings)
+    train = each * planned.parameters * tokens / SPEED
+    if not stage.generates:
+        return train, 0.0
+    if (token := recorded(profile, settings, planned.generated)) is None:
+        return None
+    new, rounds = settings.option("max_completion_length"), settings.own.batch // planned.generated
+    cached = settings.own.max_prompt_length + new / 2
+    reading = read(shape, planned.parameters, planned.generated, cached) / BANDWIDTH
+    beyond = (token["ms"] - token["reading_ms"]) / 1000
+    return train, rounds * new * (reading + beyond)
+
+
+def read(shape: Shape, parameters: int, rows: int, cached: float) -> float:
+    """The bytes that one more token of each row reads at least: the weights, and the keys and values of so many tokens,
+    all of two bytes.
+    """
+    return 2 * (parameters + rows * cached * 2 * shape.layers * shape.kv_heads * shape.head)
+
+
+def tried_generating() -> Rows:
+    """The ways of both days, by profiles."""
+    former = [
+        {
+            "profile": profile,
+            "what": row["way"],
+            "ms": row["ms_a_token"],
+            "first_s": row["first_s"],
+            "gib": row["peak_gib"],
+        }
+        for profile, ways in results(FORMER)["generating"]["ways"].items()
+        for row in ways
+    ]
+    made = []
+    for row in sorted(former + results(TRIED)["generating"], key=lambda row: PROFILES.index(row["profile"])):
+        gib = f"{row['gib']:.2f}" if "gib" in row else ""
+        figures = [f"{row['ms']:.2f}", f"{row['first_s']:.1f}", gib] if "ms" in row else ["failed", "", ""]
+        made.append([row["profile"], row["what"], *figures])
+    return made
+
+
+def tried_training() -> Rows:
+    return [
+        [row["what"], str(row["micro_batch"]), f"{row['ms']:.0f}", f"{row['tokens_per_second']:,}", f"{row['gib']:.2f}"]
+        for row in results(TRIED)["training"]
+    ]
+
+
+TABLES = {
+    "Training": training,
+    "Generating": generating,
+    "Hours": hours,
+    "What was tried: generating": tried_generating,
+    "What was tried: training": tried_training,
+}
+
+
+def written(page: str) -> str:
+    """The page with its tables, each the first below its title, made anew under the heads that they have there."""
+    for title, rows in TABLES.items():
+        before, section = page.split(f"\n## {title}\n")
+        lines = section.split("\n")
+        start = next(number for number, line in enumerate(lines) if line.startswith("| ---"))
+        end = next(number for number, line in enumerate(lines[start:], start) if not line.startswith("|"))
+        lines[start + 1 : end] = [f"| {' | '.join(cells)} |" for cells in rows()]
+        page = f"{before}\n## {title}\n" + "\n".join(lines)
+    return page
+
+
+def main() -> None:
+    for folder in sys.argv[1:]:
+        RESULTS.write_text(json.dumps(gathered(Path(folder)), indent=1) + "\n")
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
