@@ -20,7 +20,7 @@ STEPS = {"sft": 3, "reward": 3, "dpo": 3, "grpo": 2}  # from the second on the o
 ACCUMULATED = 8  # micro-batches a measured step: more take longer, but neither more memory nor more time each
 EQUAL, AUTO = "equal", "auto"  # what bench.speed measures besides: at TRL's micro-batch, and with what `auto` becomes
 CAP = 5.0  # GiB that torch may reserve
-NEW = 128  # tokens of GRPO's completions there: TRL takes its time for each
+NEW = 64  # tokens of GRPO's completions there: TRL takes its time for each
 # What saves memory, and its value where it is off. A profile's own value, where it has none of it, is left alone.
 LEVERS = {
     "gradient_checkpointing": False,

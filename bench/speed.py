@@ -2,7 +2,7 @@
 
 For each Hub profile and stage: TRL by its documented settings; ours at TRL's micro-batch, with activations computed
 twice as there; ours with `micro_batch: auto` and `gradient_checkpointing: auto`, where torch may reserve 5.0 GiB and
-where it may have all; and the profile as it stands. The same model, rows, lengths and rewards; GRPO writes 128 tokens.
+where it may have all; and the profile as it stands. The same model, rows, lengths and rewards; GRPO writes 64 tokens.
 
     TRL | equal | auto in 5.0 GiB | auto | …   one after the other in one process: a few steps each
 
