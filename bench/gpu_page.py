@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from functools import cache
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ TRIED = ROOT / "bench/results/h100-2026-11-27-tried.json"
 # A card of 6 GB, assumed: what it reads a second, and reaches of operations (30 % of 25e12), as llmrl/plan/costs.py.
 BANDWIDTH, SPEED = 250e9, 7.5e12
 SMALL = Machine("cuda", "a card of 6 GB", "bf16", total=6 * 2**30, generation=8)
+MISSING = "not measured"
 Found = dict[str, Any]
 Rows = list[list[str]]
 
@@ -40,7 +42,7 @@ def gathered(folder: Path) -> Found:
     for name in ("speed", "generation"):
         lines = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
         found |= {key: value for key, value in lines[0].items() if key != "command"}
-        found.setdefault("commands", {})[name] = lines[0]["command"]
+        found.setdefault("commands", {})[name] = lines[0]["command"].partition(" --out")[0]
         found[name] = lines[1:]
     return found
 
@@ -73,7 +75,7 @@ def training() -> Rows:
 
 def cell(row: Found | None, theirs: Found) -> str:
     if row is None:
-        return "not measured"
+        return MISSING
     if not row["fits"]:
         return "out of memory"
     times = row["tokens_per_second"] / theirs["tokens_per_second"]
@@ -105,15 +107,12 @@ def hours() -> Rows:
             settings, count = chosen.stages[stage], gpu_jobs.sequences(profile, stage)
             if count is None or not results(RESULTS)["speed"]:
                 break
-            steps = count / settings.own.batch
-            pairs = (measured(profile, settings), reckoned(profile, settings))
-            if any(pair is None for pair in pairs):
-                break
-            taken = [(steps * train / 3600, steps * generate / 3600) for train, generate in filter(None, pairs)]
-            totals = [total + sum(two) for total, two in zip(totals, taken, strict=True)]
-            made.append([profile, stage, *(spelled(*two) for two in taken)])
+            steps, pairs = count / settings.own.batch, (measured(profile, settings), reckoned(profile, settings))
+            hours = [pair and (steps * pair[0] / 3600, steps * pair[1] / 3600) for pair in pairs]
+            totals = [total + sum(two) if two else nan for total, two in zip(totals, hours, strict=True)]
+            made.append([profile, stage, *(spelled(*two) if two else MISSING for two in hours)])
         else:
-            made.append([profile, "all four", *(f"{total:.1f}" for total in totals)])
+            made.append([profile, "all four", *(MISSING if isnan(total) else f"{total:.1f}" for total in totals)])
     return made
 
 
@@ -141,9 +140,11 @@ def measured(profile: str, settings: Settings) -> tuple[float, float] | None:
 
 
 def recorded(profile: str, settings: Settings, at_once: int) -> Found | None:
-    """The measurement of a token by cuda_graphs, of so many completions at once."""
-    lora = settings.own.lora is not None
-    return one(results(RESULTS)["generation"], profile=profile, way="cuda_graphs", lora=lora, rows=at_once)
+    """The measurement of a token by cuda_graphs, of so many completions at once; where it was not measured with
+    adapters, without: they are added to the matrices, which are then multiplied as any others.
+    """
+    tokens, named = results(RESULTS)["generation"], {"profile": profile, "way": "cuda_graphs", "rows": at_once}
+    return one(tokens, **named, lora=settings.own.lora is not None) or one(tokens, **named, lora=False)
 
 
 def reckoned(profile: str, settings: Settings) -> tuple[float, float] | None:

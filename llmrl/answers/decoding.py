@@ -43,7 +43,7 @@ def decode(
     tokens = input_ids.new_full((rows, longest), generation_config._pad_token_tensor)
     tokens[:, :prompt] = input_ids
     ended, place = torch.zeros_like(input_ids[:, 0], dtype=torch.bool), prompt
-    with attention_by(model, GROUPED):
+    with attention_by(model, GROUPED), by_its_own_determinism():
         logits = model(input_ids, **read, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
         further = Further(model, cache, **read, places=longest - 1)
         while True:
@@ -114,6 +114,19 @@ class Narrow(StaticLayer):
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *more: Any, **named: Any) -> Any:
         return super().update(key_states.to(value_states.dtype), value_states, *more, **named)
+
+
+@contextmanager
+def by_its_own_determinism() -> Iterator[None]:
+    """Without torch's deterministic ways of writing to an index, which are for one that repeats and sort it: a cache
+    has a place of its own for each token, and all else here is deterministic by itself.
+    """
+    asked, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(asked, warn_only=warns)
 
 
 @contextmanager

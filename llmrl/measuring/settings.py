@@ -22,7 +22,8 @@ class Answers:
     engine: Annotated[
         Literal["auto", "transformers", "cuda_graphs"],
         "what decodes the answers, GRPO's completions too (docs/gpu.md); auto: cuda_graphs on CUDA, for decoders that "
-        "attend to all that came before; completions of a model in 4 bit are decoded by transformers",
+        "attend to all that came before, without full_determinism; completions of a model in 4 bit are decoded by "
+        "transformers",
     ] = "auto"
     precision: Annotated[
         Precision,

@@ -50,15 +50,18 @@ class Products(TorchDispatchMode):
 
 
 def whole_products(model: torch.nn.Module, answering: str, answer: Callable[[], Any]) -> Any:
-    """What it answers; checked is that all its products are in the precision, that it casts each matrix once, and has
-    its weights back.
+    """What it answers; checked is that all its products are in the precision but those of adapters, which are added to
+    the matrices in float32, that it casts each matrix once, and has its weights back.
     """
     before = {name: (id(weights), weights.dtype) for name, weights in model.named_parameters()}
-    linear = [module.weight.dtype for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    adapters = {part for name, part in model.named_modules() if "lora_" in name}
+    matrices = [one for one in model.modules() if isinstance(one, torch.nn.Linear) and one not in adapters]
+    sums = sum(name.endswith("base_layer") for name, _ in model.named_modules())  # are no parameters, when cast
     with Products() as products:
         given = answer()
-    assert {DTYPES[answering]} == products.dtypes
-    assert sum(dtype != DTYPES[answering] for dtype in linear) == products.casts
+    assert {DTYPES[answering]} | ({torch.float32} if adapters else set()) == products.dtypes
+    unlike = sum(one.weight.dtype != DTYPES[answering] for one in matrices)
+    assert unlike - sums * (answering != "fp32") == products.casts
     assert before == {name: (id(weights), weights.dtype) for name, weights in model.named_parameters()}
     return given
 
@@ -116,17 +119,22 @@ def test_completions(tmp_path: Path, rewards, lora, precision, answering) -> Non
     assert 0 < while_training < generated
 
 
-def test_cast_once_or_at_each_product_it_is_the_same(tmp_path: Path) -> None:
-    """Answers are those of torch's autocast, to the last bit of every logit."""
-    trainer, run = made(tmp_path, "sft", {"lora": LORA}, "bf16")
-    for name, weights in trainer.model.named_parameters():
+@FULL_AND_LORA
+def test_cast_once_or_at_each_product_it_is_the_same(tmp_path: Path, lora) -> None:
+    """Answers are those of torch's autocast, to the last bit of every logit; with adapters, those of the model that is
+    saved, into which they are merged.
+    """
+    trainer, run = made(tmp_path, "sft", {"lora": lora}, "bf16")
+    policy: Any = trainer.model
+    for name, weights in policy.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weights, std=0.1)
     tokens = run.tokenizer("1 + 1 = 2, 2 + 2 = 4", return_tensors="pt")
-    with generation.answering(trainer.model, "bf16"):
-        found = trainer.model(**tokens).logits
+    with generation.answering(policy, "bf16"):
+        found = policy(**tokens).logits
+    whole = policy.merge_and_unload() if lora else policy
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        expected = trainer.model.eval()(**tokens).logits
+        expected = whole.eval()(**tokens).logits
 
     assert torch.equal(expected, found)
 

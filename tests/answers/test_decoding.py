@@ -97,6 +97,17 @@ def test_in_half_precision(kind: str) -> None:
     assert 0 < (ours - exact).norm() < 1.5 * (theirs - exact).norm() < 0.1 * exact.norm()
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_torch_s_determinism_is_as_before_afterwards(asked: bool) -> None:
+    torch.use_deterministic_algorithms(asked, warn_only=asked)
+    try:
+        tokens(narrow("llama"), custom_generate=decode, do_sample=False)
+        assert asked == torch.are_deterministic_algorithms_enabled()
+        assert asked == torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_nothing_outlives_its_call() -> None:
     """The cache goes with the call, not when Python next looks for garbage."""
     policy = narrow("llama")

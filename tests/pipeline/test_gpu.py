@@ -125,6 +125,19 @@ def test_liger_s_kernels_compute_the_same(tmp_path: Path) -> None:
     assert expected == pytest.approx(losses(clone), rel=1e-3)
 
 
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_killed_it_ends_in_the_same_bytes_by_cuda_graphs(tmp_path: Path, lora: dict | None) -> None:
+    """With full_determinism it takes them where it is told to."""
+    clone = only("grpo", tmp_path / "clone", full_determinism=True, lora=lora)
+    clone.params(run={"save_steps": 1}, answers={"engine": "cuda_graphs"})
+    undisturbed = trained(clone, "grpo")
+    forget(clone, "grpo")
+    clone.kill("grpo", step=2)
+
+    assert undisturbed == trained(clone, "grpo")
+    assert "cuda_graphs" == clone.runs()[-1]["answers_by"]
+
+
 @pytest.mark.parametrize("options", [{"do_sample": False}, {"do_sample": True, "top_k": 0}], ids=["greedy", "sampled"])
 def test_answers_by_cuda_graphs_are_transformers_own(options: dict) -> None:
     """In float32, of prompts of unlike lengths in several batches, each recorded anew."""

@@ -74,6 +74,8 @@ def test_a_precision_that_is_not_there(stage):
     ("config", "kind", "asked", "expected"),
     [
         ({"model_type": "llama"}, "cuda", "auto", "cuda_graphs"),
+        ({"model_type": "llama"}, "cuda", "auto, full_determinism", "transformers"),
+        ({"model_type": "llama"}, "cuda", "cuda_graphs, full_determinism", "cuda_graphs"),
         ({"model_type": "llama"}, "cuda", "transformers", "transformers"),
         ({"model_type": "llama"}, "cpu", "auto", "transformers"),
         ({"model_type": "gemma3_text"}, "cuda", "auto", "transformers"),
@@ -84,8 +86,9 @@ def test_a_precision_that_is_not_there(stage):
 def test_what_decodes(tmp_path, config, kind, asked, expected):
     """By the model and the device, or as is asked; what cannot be is refused."""
     (tmp_path / "config.json").write_text(json.dumps(config))
-    chosen = settings("sft", {"init": str(tmp_path)})
-    chosen = replace(chosen, answers=replace(chosen.answers, engine=asked))
+    engine, _, exact = asked.partition(", ")
+    chosen = settings("sft", {"init": str(tmp_path)}, full_determinism=bool(exact))
+    chosen = replace(chosen, answers=replace(chosen.answers, engine=engine))
     if " " in expected:
         with pytest.raises(InputError, match=f"params.yaml: answers.engine: cuda_graphs needs CUDA.*{expected}"):
             hardware.engine_of(chosen, kind)
