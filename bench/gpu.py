@@ -49,6 +49,8 @@ def following(attempts: list[Attempt], cap: float | None, least: bool) -> list[f
     """
     if not attempts:
         return [cap]
+    if "failed" in attempts[-1]:
+        return []
     if attempts[-1]["cap"] is None and attempts[-1]["fits"] and least and cap is not None:
         return [max(math.ceil(attempts[-1]["peaks"]["training"]["allocated"]), math.floor(cap) + 1)]
     if attempts[-1]["fits"] or attempts[-1]["cap"] is None:
@@ -142,32 +144,6 @@ class Workplace:
         return {"cap": cap, **json.loads(done.stdout.splitlines()[-1])}
 
 
-def measure(report: Report, place: Workplace, todo: list[Job], cap: float | None, minutes: float) -> int:
-    """Measure what the report lacks for so many minutes, and count what then still is missing."""
-    begun, longest = time.monotonic(), 0.0
-    for number, job in enumerate(todo):
-        tried = report.attempts(job)
-        while caps := following(tried, cap, least=job.kind == TRL):
-            left = 60 * minutes - (time.monotonic() - begun)
-            if longest and left < 1.2 * longest:
-                return len(todo) - number
-            started = time.monotonic()
-            try:
-                attempt = place.attempt(job, caps[0], left)
-            except subprocess.TimeoutExpired:
-                if longest:
-                    return len(todo) - number
-                attempt = {"cap": caps[0], "failed": f"took longer than {minutes:g} minutes"}
-            taken = time.monotonic() - started
-            longest = max(longest, taken)
-            report.add(job, attempt)
-            print(f"{taken:5.0f} s  {' '.join(job.key)}: {gpu_table.short(attempt)}", flush=True)
-            if "failed" in attempt:
-                break
-            tried = [*tried, attempt]
-    return 0
-
-
 def tried(place: Workplace, job: Job, attempts: list[Attempt], cap: float | None, end: float) -> Iterator[Attempt]:
     """The attempts that a job still lacks, until it is time to end."""
     while caps := following(attempts, cap, least=job.kind == TRL):
@@ -177,12 +153,10 @@ def tried(place: Workplace, job: Job, attempts: list[Attempt], cap: float | None
             return
         attempts = [*attempts, attempt]
         yield attempt
-        if "failed" in attempt:
-            return
 
 
-def measure_at_once(
-    report: Report, place: Workplace, todo: list[Job], cap: float | None, minutes: float, number: int
+def measure(
+    report: Report, place: Workplace, todo: list[Job], cap: float | None, minutes: float, number: int = 1
 ) -> int:
     """Measure so many jobs side by side, and count those that are not done when it is time to end."""
     end = time.monotonic() + 60 * minutes
@@ -234,11 +208,7 @@ def main() -> None:
         report = Report(arguments.out / f"{'smoke' if arguments.smoke else 'gpu'}-{arguments.date}.json", about, call)
         todo = jobs(arguments.arch, arguments.stage, arguments.kind)
         place = Workplace(arguments.work, arguments.smoke)
-        missing = (
-            measure(report, place, todo, cap, arguments.minutes)
-            if arguments.at_once == 1
-            else measure_at_once(report, place, todo, cap, arguments.minutes, arguments.at_once)
-        )
+        missing = measure(report, place, todo, cap, arguments.minutes, arguments.at_once)
         print(f"{report.path.with_suffix('.md')}: {len(todo) - missing} of {len(todo)} measured")
         if missing:
             print("the same command goes on with the rest")

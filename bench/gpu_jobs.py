@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from llmrl import params
-from llmrl.graph import STAGES
 from llmrl.params import checks
 from llmrl.training.settings import Settings
 
@@ -106,14 +105,3 @@ def settings_of(job: Job, smoke: bool) -> dict[str, Any]:
     tree["launch"] = "python"
     tree["run"].update(memory_gib=None, verbosity="quiet", report_to="none")
     return tree
-
-
-def sequences(profile: str, stage: str) -> int | None:
-    """How many a profile's training takes, pairs and completions as one each; None where its rows are not counted."""
-    experiment = params.experiment(file(profile))
-    settings = experiment.stages[stage]
-    if (steps := settings.option("max_steps")) > 0:
-        return steps * settings.own.batch
-    each = settings.option("num_generations") if STAGES[stage].generates else 1
-    rows = getattr(experiment.data, STAGES[stage].data).rows
-    return rows and round(settings.option("num_train_epochs") * rows * each)

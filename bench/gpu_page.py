@@ -22,14 +22,13 @@ from llmrl.devices import Machine
 from llmrl.graph import STAGES
 from llmrl.memory import auto, formula
 from llmrl.memory.shape import Shape
+from llmrl.plan import costs
 from llmrl.training.settings import Settings
 
 PAGE = ROOT / "docs/gpu.md"
 RESULTS = ROOT / "bench/results/h100-2026-11-27.json"
 FORMER = ROOT / "bench/results/h100-2026-11-26.json"
 TRIED = ROOT / "bench/results/h100-2026-11-27-tried.json"
-# A card of 6 GB, assumed: what it reads a second, and reaches of operations (30 % of 25e12), as llmrl/plan/costs.py.
-BANDWIDTH, SPEED = 250e9, 7.5e12
 SMALL = Machine("cuda", "a card of 6 GB", "bf16", total=6 * 2**30, generation=8)
 MISSING = "not measured"
 Found = dict[str, Any]
@@ -89,7 +88,7 @@ def generating() -> Rows:
     for row in sorted(results(RESULTS)["generation"], key=lambda row: (PROFILES.index(row["profile"]), row["lora"])):
         if "failed" in row:
             continue
-        way = {TRL: "TRL"}.get(row["way"], f"`{row['way']}`") + (", LoRA" if row["lora"] else "")
+        way = (TRL if row["way"] == TRL else f"`{row['way']}`") + (", LoRA" if row["lora"] else "")
         times = row["ms"] / row["reading_ms"]
         figures = [f"{row['ms']:.2f}", f"{row['reading_ms']:.2f}", f"{times:.1f}", f"{row['first_s']:.1f}"]
         made.append([row["profile"], str(row["rows"]), way, *figures, f"{row['gib']:.2f}"])
@@ -104,7 +103,7 @@ def hours() -> Rows:
     for profile in PROFILES:
         totals, chosen = [0.0, 0.0], params.experiment(gpu_jobs.file(profile))
         for stage in STAGES:
-            settings, count = chosen.stages[stage], gpu_jobs.sequences(profile, stage)
+            settings, count = chosen.stages[stage], sequences(profile, stage)
             if count is None or not results(RESULTS)["speed"]:
                 break
             steps, pairs = count / settings.own.batch, (measured(profile, settings), reckoned(profile, settings))
@@ -114,6 +113,17 @@ def hours() -> Rows:
         else:
             made.append([profile, "all four", *(MISSING if isnan(total) else f"{total:.1f}" for total in totals)])
     return made
+
+
+def sequences(profile: str, stage: str) -> int | None:
+    """How many a profile's training takes, pairs and completions as one each; None where its rows are not counted."""
+    experiment = params.experiment(gpu_jobs.file(profile))
+    settings = experiment.stages[stage]
+    if (steps := settings.option("max_steps")) > 0:
+        return steps * settings.own.batch
+    each = settings.option("num_generations") if STAGES[stage].generates else 1
+    rows = getattr(experiment.data, STAGES[stage].data).rows
+    return rows and round(settings.option("num_train_epochs") * rows * each)
 
 
 def spelled(train: float, generate: float) -> str:
@@ -148,26 +158,21 @@ def recorded(profile: str, settings: Settings, at_once: int) -> Found | None:
 
 
 def reckoned(profile: str, settings: Settings) -> tuple[float, float] | None:
-    """The same of a card of 6 GB, by arithmetic: its operations, as llmrl/plan/costs.py counts them; a token's reading,
-    and what the card that was measured took beyond that.
+    """The same of a card of 6 GB, by arithmetic: its operations, as llmrl/plan/costs.py counts them, at what it assumes
+    of such a card; a token's reading, and what the card that was measured took beyond that.
     """
     config = inputs.MODELS[profile]
-    shape, stage = Shape.of(config), STAGES[settings.stage]
+    shape = Shape.of(config)
     assert shape is not None
-    chosen = auto.resolved(settings, config, SMALL)
-    planned = formula.on_machine(SMALL, chosen, shape)
-    held = formula.models(planned)
-    each = (4 if settings.own.lora else 6) + 2 * bool(chosen.option("gradient_checkpointing"))
-    each += 2 * (stage.reference or "reference model" in held) + 2 * ("reward model" in held)
-    tokens = settings.own.batch * stage.sides * formula.length(settings)
-    train = each * planned.parameters * tokens / SPEED
-    if not stage.generates:
+    planned = formula.on_machine(SMALL, auto.resolved(settings, config, SMALL), shape)
+    train = costs.operations(planned) / costs.GPU
+    if not planned.stage.generates:
         return train, 0.0
     if (token := recorded(profile, settings, planned.generated)) is None:
         return None
     new, rounds = settings.option("max_completion_length"), settings.own.batch // planned.generated
     cached = settings.own.max_prompt_length + new / 2
-    reading = read(shape, planned.parameters, planned.generated, cached) / BANDWIDTH
+    reading = read(shape, planned.parameters, planned.generated, cached) / costs.READ
     beyond = (token["ms"] - token["reading_ms"]) / 1000
     return train, rounds * new * (reading + beyond)
 

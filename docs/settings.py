@@ -46,10 +46,9 @@ SECTIONS: tuple[tuple[str, str, Any], ...] = (
 def values(field: Field) -> str:
     """What a setting may be, in words."""
     kinds = field.kinds or ()
-    if field.choices:
-        words = [f"`{choice}`" for choice in field.choices]
-    else:
-        words = [ENGLISH[kind] for kind in kinds if kind in ENGLISH and not (kind is int and float in kinds)]
+    words = [f"`{choice}`" for choice in field.choices]
+    besides = (bool, int, float) if words else ENGLISH
+    words += [ENGLISH[kind] for kind in kinds if kind in besides and not (kind is int and float in kinds)]
     words += ["`null`"] * (type(None) in kinds)
     bounds = "".join(f", {bound.right}" for bound in field.bounds)
     return " or ".join(words) + bounds

@@ -157,7 +157,8 @@ def refusal(value: Any, field: Field) -> str | None:
     number = isinstance(value, str) and NUMBER.fullmatch(value) and (int in allowed or float in allowed)
     unquoted = "; write it without quotes" if number else ""
     if not fits(value, field.kinds):
-        return f"{as_yaml(value)} is {english(type(value))}, not {' or '.join(map(english, allowed))}{unquoted}."
+        words = [field.choices[0] if kind is str and len(field.choices) == 1 else english(kind) for kind in allowed]
+        return f"{as_yaml(value)} is {english(type(value))}, not {' or '.join(words)}{unquoted}."
     if value == [] and field.choices:
         return f"[] is empty; name one or several of {', '.join(field.choices)}."
     for one in many(value) if field.choices else ():

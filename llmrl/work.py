@@ -257,9 +257,9 @@ class Work:
         lora, answers = self.settings.own.lora, self.run.hardware.answers
         if lora is None:
             return
-        places = {PRECISIONS[lora.merge]: "lora.merge, in which the model is saved"}
-        places |= {answers: "answers.precision, in which its answers are measured"} if self.stage.answers else {}
-        for precision, setting in places.items():
+        places = [(PRECISIONS[lora.merge], "lora.merge, in which the model is saved")]
+        places += [(answers, "answers.precision, in which its answers are measured")] if self.stage.answers else []
+        for precision, setting in places:
             if (
                 precision != "fp32"
                 and (share := saving.left_by_rounding(model, precision)) is not None

@@ -158,8 +158,9 @@ def grouped_attention(
         key, value = key[:, :, :length], value[:, :, :length]
         attention_mask = attention_mask if attention_mask is None else attention_mask[..., :length]
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-    grouped = query.reshape(rows, key.shape[1], -1, size)
-    scores = grouped @ key.transpose(2, 3) * (size**-0.5 if scaling is None else scaling)
+    # Scaled before they are multiplied: the products themselves may be more than float16 holds.
+    grouped = query.reshape(rows, key.shape[1], -1, size) * (size**-0.5 if scaling is None else scaling)
+    scores = grouped @ key.transpose(2, 3)
     if attention_mask is not None:
         if attention_mask.dtype == torch.bool:  # of a prompt of one token
             attention_mask = torch.where(attention_mask, 0.0, torch.finfo(torch.float32).min)

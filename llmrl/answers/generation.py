@@ -100,7 +100,7 @@ def answering(model: PreTrainedModel, precision: str, seed: int | None = None) -
     from transformers import GenerationConfig
 
     whole = model.get_base_model() if hasattr(model, "get_base_model") else model  # of adapters
-    layers = [one for one in model.modules() if isinstance(one, Adapted)]
+    layers = [one for one in model.modules() if isinstance(one, Adapted) and not one.disable_adapters]
     adapted = {one.get_base_layer(): one for one in layers if isinstance(one.get_base_layer(), torch.nn.Linear)}
     idle = {part for one in adapted.values() for part in one.modules() if part not in adapted}
     published = whole.generation_config
@@ -109,36 +109,36 @@ def answering(model: PreTrainedModel, precision: str, seed: int | None = None) -
     prepared = model.__dict__.pop("forward", None)  # accelerate's, which computes in the precision of the training
     kept: list[tuple[torch.nn.Module, str, Any]] = []
     model.eval()
-    with nullcontext() if seed is None else torch.random.fork_rng(), torch.inference_mode():
-        if seed is not None:
-            torch.manual_seed(seed)
-        for module in model.modules():
-            if in_4_bit(module):
-                kept.append((module, "compute_dtype", module.compute_dtype))
-                module.compute_dtype = dtype
-            elif module in idle or not isinstance(module, torch.nn.Linear):
-                continue
-            elif module.weight.dtype != dtype or module in adapted:
-                for name, had in [*module.named_parameters(recurse=False)]:
-                    kept.append((module, name, had))
-                    weights: torch.Tensor = had
-                    if name == "weight" and (adapter := adapted.get(module)):
-                        weights = sum((adapter.get_delta_weight(one) for one in adapter.active_adapters), weights)
-                    setattr(module, name, torch.nn.Parameter(weights.to(dtype), requires_grad=False))
-        for one in adapted.values():
-            one.enable_adapters(False)
-        try:
+    try:
+        with nullcontext() if seed is None else torch.random.fork_rng(), torch.inference_mode():
+            if seed is not None:
+                torch.manual_seed(seed)
+            for module in model.modules():
+                if in_4_bit(module):
+                    kept.append((module, "compute_dtype", module.compute_dtype))
+                    module.compute_dtype = dtype
+                elif module in idle or not isinstance(module, torch.nn.Linear):
+                    continue
+                elif module.weight.dtype != dtype or module in adapted:
+                    for name, had in [*module.named_parameters(recurse=False)]:
+                        kept.append((module, name, had))
+                        weights: torch.Tensor = had
+                        if name == "weight" and (adapter := adapted.get(module)):
+                            weights = sum((adapter.get_delta_weight(one) for one in adapter.active_adapters), weights)
+                        setattr(module, name, torch.nn.Parameter(weights.to(dtype), requires_grad=False))
+            for one in adapted.values():
+                one.enable_adapters(False)
             with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
                 yield
-        finally:
-            for module, name, value in kept:
-                setattr(module, name, value)
-            for one in adapted.values():
-                one.enable_adapters(True)
-            if prepared is not None:
-                model.forward = prepared
-            model.train(training)
-            whole.generation_config = published
+    finally:  # also where the device has no room for the copies
+        for module, name, value in kept:
+            setattr(module, name, value)
+        for one in adapted.values():
+            one.enable_adapters(True)
+        if prepared is not None:
+            model.forward = prepared
+        model.train(training)
+        whole.generation_config = published
 
 
 def in_4_bit(module: Any) -> bool:

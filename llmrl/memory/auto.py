@@ -52,14 +52,14 @@ def resolved(settings: Settings, config: dict[str, Any], device: Machine | None 
         why = f"goes by the memory a model takes, which is not known of one of type {config.get('model_type')}"
         raise cannot_be(names, why)
     if (most := room(settings, device)) is None:
-        why = f"goes by the memory of the device, of which nvidia-smi tells nothing ({device.name}), or run.memory_gib"
-        raise cannot_be(names, why)
+        why = f"goes by the memory of the device, of which nvidia-smi tells nothing ({device.name})"
+        raise cannot_be(names, why, "set run.memory_gib, or ")
     sizes = fractions(settings) if "micro_batch" in names else [settings.own.micro_batch]
     ways = (False, True) if "gradient_checkpointing" in names else [settings.option("gradient_checkpointing")]
     taken = {(size, way): training(with_both(settings, size, way), shape, device) for size in sizes for way in ways}
     fitting = [both for both in taken if taken[both] <= most]
-    if not fitting:
-        return with_both(settings, *min(taken, key=lambda both: taken[both]))
+    if not fitting:  # of those that take the least, as the update may whatever the micro-batch, the largest
+        return with_both(settings, *min(taken, key=lambda both: (taken[both], -both[0])))
     kept, anew = (max((size for size, way in fitting if way == twice), default=0) for twice in (False, True))
     return with_both(settings, *((anew, True) if anew > WORTH * kept else (kept, False)))
 
@@ -73,10 +73,10 @@ def became(asked_for: Settings, settings: Settings) -> dict[str, str]:
     }
 
 
-def cannot_be(names: list[str], why: str) -> InputError:
+def cannot_be(names: list[str], why: str, else_: str = "") -> InputError:
     """That `auto` cannot be for these settings, why not, and what can."""
-    instead = ", and ".join(WRITTEN[name] for name in names)
-    return InputError(f"params.yaml: {' and '.join(names)}: auto {why}. Write {instead}.")
+    instead = f"{else_}write {', and '.join(WRITTEN[name] for name in names)}"
+    return InputError(f"params.yaml: {' and '.join(names)}: auto {why}. {instead[0].upper()}{instead[1:]}.")
 
 
 def with_both(settings: Settings, micro_batch: int, checkpointing: bool) -> Settings:
@@ -116,7 +116,7 @@ def require_alike(asked_for: Settings, settings: Settings, kind: str) -> None:
     if not (names := left_open(asked_for)):
         return
     if (told := devices.machine().kind) != kind:
-        why = f"went by a {told}, as nvidia-smi tells of nothing else, and torch would compute on {kind}"
+        why = f"went by {told}, the one device that nvidia-smi tells of, and torch would compute on {kind}"
         raise cannot_be(names, why)
     each = {", ".join(one.values()) for one in processes.gathered(became(asked_for, settings))}
     if len(each) > 1:

@@ -78,8 +78,7 @@ def on_machine(device: Machine, settings: Settings, shape: Shape) -> Planned:
     asked = (settings.own.precision, settings.answers.precision)
     precision, answers = (device.precision if one == "auto" else one for one in asked)
     liger = device.generation >= hardware.TRITON[0] and settings.own.kernels != "torch"
-    recorded = settings.answers.engine != "transformers" and device.kind == "cuda" and shape.attends_to_all
-    engine = "cuda_graphs" if recorded else "transformers"
+    engine = hardware.engine_of(settings, device.kind, shape.attends_to_all)
     return Planned(shape, settings, precision, device.kind, answers, liger, engine, card=device.total)
 
 

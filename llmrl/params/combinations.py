@@ -241,7 +241,8 @@ def batches(stage: str, chosen: Section, processes: int) -> Found:
         each = f"{micro_batch}" + (f", on each of the {processes} processes of launch" if processes > 1 else "")
         fit = next((size for size in range(min(batch, micro_batch), 0, -1) if batch % (size * processes) == 0), None)
         right = f"micro_batch: {fit} would do" if fit else f"it must be one of {processes}"
-        yield "batch", f": {batch} sequences a step are no multiple of micro_batch, {each}; {right}."
+        of = f"launch's {processes} processes" if chosen.get("micro_batch") == "auto" else f"micro_batch, {each}"
+        yield "batch", f": {batch} sequences a step are no multiple of {of}; {right}."
     if not STAGES[stage].generates:
         return
     numbers = {name: one.default for name, one in options.of_stage(stage).items()} | numbers

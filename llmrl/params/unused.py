@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from llmrl.fields import as_yaml, fits, many
+from llmrl.fields import as_yaml, fields_of, fits, many
 from llmrl.training import options
+from llmrl.training.settings import TrainSettings
 
 Section = dict[str, Any]  # of a stage, or train
 
@@ -109,6 +110,7 @@ def without_effect(train: Section, sections: dict[str, Section]) -> Iterator[tup
     for stage, texts in found.items():
         yield from ((stage, name, text) for name, text in texts.items() if name in sections[stage])
     for name in train:
-        said = [found[stage].get(name) for stage in sections if name in options.of_stage(stage)]
+        taken = [stage for stage in sections if name in options.of_stage(stage) | fields_of(TrainSettings)]
+        said = [found[stage].get(name) for stage in taken]
         if said and (text := said[0]) and all(said):
             yield "train", name, text

@@ -113,13 +113,7 @@ def assumed(planned: Planned, number: int, data: Data) -> tuple[float, str]:
     settings, stage, protocol = planned.settings, planned.stage, planned.settings.answers
     cores, processes = settings.own.threads or os.cpu_count() or 1, settings.processes
     speed = CORE * cores * (1 if planned.precision == "fp32" else 2) if planned.kind == "cpu" else GPU * processes
-    # Of a step, with every row as long as it may be: 2 operations a parameter and token forward, 4 backward, of which 2
-    # are for the weights' gradients; 2 each for a reference, and for what is computed anew.
-    each, models = 4 if settings.own.lora else 6, formula.models(planned)
-    each += 2 * bool(settings.option("gradient_checkpointing"))
-    each += 2 * (stage.reference or "reference model" in models) + 2 * ("reward model" in models)
-    work = each * planned.parameters * settings.own.batch * stage.sides * formula.length(settings)
-    seconds = past.START + LOADING + number * work / speed
+    seconds = past.START + LOADING + number * operations(planned) / speed
 
     def tokens(sequences: int, new: int, recorded: bool) -> float:  # so many for each: a process generates its own
         least = (RECORDED if recorded else LAYER[planned.kind]) * planned.shape.layers
@@ -140,6 +134,17 @@ def assumed(planned: Planned, number: int, data: Data) -> tuple[float, str]:
         seconds += times * rounds * tokens(protocol.batch, protocol.max_new_tokens, formula.by_graph(saved))
     source = f"{speed / 1e12:.2g} TFLOP/s"
     return seconds, source + (" (a GPU of the 6 GB class at 30 %)" if planned.kind == "cuda" else "")
+
+
+def operations(planned: Planned) -> int:
+    """The floating-point operations of a step's training, with every row as long as it may be: 2 a parameter and token
+    forward, 4 backward, of which 2 are for the weights' gradients; 2 each for a reference, and for what is computed
+    anew.
+    """
+    settings, stage, models = planned.settings, planned.stage, formula.models(planned)
+    each = (4 if settings.own.lora else 6) + 2 * bool(settings.option("gradient_checkpointing"))
+    each += 2 * (stage.reference or "reference model" in models) + 2 * ("reward model" in models)
+    return each * planned.parameters * settings.own.batch * stage.sides * formula.length(settings)
 
 
 def span(seconds: float) -> str:

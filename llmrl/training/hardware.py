@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmrl.errors import InputError
 from llmrl.graph import STAGES
-from llmrl.models import PLAIN, attends_to_all
+from llmrl.models import PLAIN, ROPE_TYPES, attends_to_all
 
 if TYPE_CHECKING:
     from llmrl.training.settings import Settings
@@ -82,26 +82,32 @@ def detect(settings: Settings) -> Hardware:
     if own.kernels == "liger" and not liger:
         raise InputError(f"params.yaml: kernels: liger's need CUDA, from Volta on, not {name}; auto gives torch.")
     layers = "liger" if liger and own.kernels != "torch" else "torch"
-    return Hardware(kind, name, training, layers, answers, engine_of(settings, kind), settings.option("optim"))
+    return Hardware(kind, name, training, layers, answers, engine_on(settings, kind), settings.option("optim"))
 
 
-def engine_of(settings: Settings, kind: str) -> str:
-    """What decodes a stage's answers on such a device. Raises InputError where that cannot be what is asked."""
-    asked, init = settings.answers.engine, settings.own.init
-    if asked == "transformers" or not STAGES[settings.stage].answers:
-        return "transformers"
-    config = json.loads((Path(init) / "config.json").read_text(encoding="utf-8"))
+def engine_of(settings: Settings, kind: str, plain: bool) -> str:
+    """What decodes answers on such a device, by a model that attends plainly (`attends_to_all`) or not."""
+    asked = settings.answers.engine
     # Whether recorded kernels give the same bytes again under full_determinism was not seen yet (docs/gpu.md).
     exact = settings.trl.get("full_determinism") and asked == "auto"
-    if kind == "cuda" and attends_to_all(config) and not exact:
-        return "cuda_graphs"
-    if asked == "cuda_graphs":
-        lacking = f"{init} is of type {config.get('model_type')}" if kind == "cuda" else f"it would run on {kind}"
+    return "cuda_graphs" if kind == "cuda" and plain and asked != "transformers" and not exact else "transformers"
+
+
+def engine_on(settings: Settings, kind: str) -> str:
+    """The same of the model that a stage starts from. Raises InputError where it cannot be what is asked."""
+    if not STAGES[settings.stage].answers:
+        return "transformers"
+    config = json.loads((Path(settings.own.init) / "config.json").read_text(encoding="utf-8"))
+    engine = engine_of(settings, kind, attends_to_all(config))
+    if settings.answers.engine == "cuda_graphs" != engine:
+        is_of = f"{settings.own.init} is of type {config.get('model_type')}"
+        lacking = is_of if kind == "cuda" else f"it would run on {kind}"
         raise InputError(
             f"params.yaml: answers.engine: cuda_graphs needs CUDA, and a model of type {', '.join(PLAIN)} that attends "
-            f"to all that came before: {lacking}. auto takes transformers there."
+            f"to all that came before, its rope_type one of {', '.join(ROPE_TYPES)}: {lacking}. auto takes "
+            "transformers there."
         )
-    return "transformers"
+    return engine
 
 
 def allocate(vllm: bool) -> None:

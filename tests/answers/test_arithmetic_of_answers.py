@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import small
 import torch
+from peft.tuners.lora import LoraLayer
 from small import LORA, ROWS, TINY, made, settings
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -175,3 +176,36 @@ def test_completions_are_those_of_trl(tmp_path: Path, lora, options) -> None:
 
     assert [] == [name for name, one in weights[0].items() if not torch.equal(one, weights[1][name])]
     assert figures[0] == figures[1]
+
+
+def test_where_it_cannot_begin_a_policy_is_as_before(tmp_path: Path, monkeypatch) -> None:
+    """As where a device has no room for the matrices with their adapters."""
+    policy = made(tmp_path, "sft", {"lora": LORA})[0].model.train()
+    before, config = dict(policy.named_parameters()), policy.get_base_model().generation_config
+    last = [one for one in policy.modules() if isinstance(one, LoraLayer)][-1]
+    monkeypatch.setattr(last, "get_delta_weight", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError), generation.answering(policy, "bf16"):
+        pass
+    monkeypatch.undo()
+
+    assert policy.training
+    assert config is policy.get_base_model().generation_config
+    assert all(before[name] is weights for name, weights in policy.named_parameters())
+
+
+def test_adapters_that_are_off_are_not_added(tmp_path: Path) -> None:
+    """Neither by the caller's wish, nor because they are added already."""
+    policy, tokens = made(tmp_path, "sft", {"lora": LORA})[0].model, torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        for name, weights in policy.named_parameters():
+            weights.normal_(0, 0.3) if "lora_B" in name else None
+    with generation.answering(policy, "fp32"):
+        added = policy(tokens).logits
+        with generation.answering(policy, "fp32"):
+            assert torch.equal(added, policy(tokens).logits)
+        assert torch.equal(added, policy(tokens).logits)
+    with policy.disable_adapter():
+        base = policy(tokens).logits
+        with generation.answering(policy, "fp32"):
+            assert torch.equal(base, policy(tokens).logits)
+    assert not torch.equal(base, added)

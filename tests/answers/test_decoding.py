@@ -16,7 +16,7 @@ from small import LORA, TINY, made
 from transformers import GenerationConfig, LogitsProcessorList, StaticCache
 from transformers.cache_utils import StaticLayer
 
-from llmrl.answers.decoding import Further, decode
+from llmrl.answers.decoding import Further, decode, grouped_attention
 from llmrl.answers.generation import answering, decoded_by, up_to_end
 from llmrl.models import PLAIN, attends_to_all
 from llmrl.models.loading import load_policy
@@ -97,6 +97,12 @@ def test_in_half_precision(kind: str) -> None:
     assert 0 < (ours - exact).norm() < 1.5 * (theirs - exact).norm() < 0.1 * exact.norm()
 
 
+def test_products_that_float16_does_not_hold() -> None:
+    """They are scaled before they are products, as torch's own are."""
+    states = torch.full((1, 2, 1, 64), 40.0, dtype=torch.float16)
+    assert torch.equal(states.transpose(1, 2), grouped_attention(torch.nn.Module(), states, states, states, None)[0])
+
+
 @pytest.mark.parametrize("asked", [False, True])
 def test_torch_s_determinism_is_as_before_afterwards(asked: bool) -> None:
     torch.use_deterministic_algorithms(asked, warn_only=asked)
@@ -151,6 +157,9 @@ def test_what_is_decoded_so_caches_all(kind: str) -> None:
         {"model_type": "gemma3_text"},  # some of its layers attend to a window
         {"model_type": "gpt_oss"},  # its attention has sinks
         {"model_type": "mistral", "sliding_window": 4096},
+        {"model_type": "mistral"},  # which has one where it says nothing
+        {"model_type": "llama", "rope_parameters": {"rope_type": "dynamic", "factor": 2.0}},
+        {"model_type": "phi3", "rope_scaling": {"type": "longrope"}},
         {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 4096},
     ],
 )

@@ -106,12 +106,6 @@ def test_settings_of_each_measurement(smoke: bool, tmp_path: Path) -> None:
             assert profile.trl.get(name) == made.trl.get(name)
 
 
-def test_sequences_of_a_profile() -> None:
-    """Pairs count as one, completions each."""
-    assert 300 * 64 == gpu_jobs.sequences("qwen2.5-0.5b", "grpo")
-    assert 400 * 32 == gpu_jobs.sequences("qwen2.5-0.5b", "dpo")
-
-
 def test_what_does_not_fit(tmp_path: Path) -> None:
     """It is measured without a cap; of TRL the least cap in which it runs is looked for, from what was allocated."""
     place = Scripted({PROFILE: 4.5, TRL: 9.5, KEPT.name: 7.0})
@@ -141,34 +135,26 @@ def test_a_later_call_measures_what_is_missing(tmp_path: Path) -> None:
         report(tmp_path, device="another card")
 
 
-def test_a_call_ends_in_time(tmp_path: Path) -> None:
-    """One measurement is always made, and none is begun that would not end in time."""
-    place = Scripted({PROFILE: 4.5, TRL: 4.5})
-
-    assert 1 == gpu.measure(report(tmp_path), place, [SFT, PLAIN], 5.0, minutes=0)
-    assert [(PROFILE, 5.0)] == place.asked
-
-
 def test_at_once(tmp_path: Path) -> None:
     """Side by side the same is tried; what a later call finds whole is not measured again."""
     made = report(tmp_path)
     place = Scripted({PROFILE: 4.5, TRL: 9.5, KEPT.name: 7.0})
 
-    assert 0 == gpu.measure_at_once(made, place, [SFT, PLAIN, KEPT], 5.0, minutes=9, number=3)
+    assert 0 == gpu.measure(made, place, [SFT, PLAIN, KEPT], 5.0, minutes=9, number=3)
     assert {(PROFILE, 5.0), (TRL, 5.0), (TRL, None), (TRL, 9), (TRL, 10), (KEPT.name, 5.0), (KEPT.name, None)} == set(
         place.asked
     )
     assert "| sft | profile | 5 | 3.25 allocated, 4.50 reserved | 4.50 |" in (tmp_path / "gpu.md").read_text()
     place.asked.clear()
-    assert 0 == gpu.measure_at_once(report(tmp_path), place, [SFT, PLAIN, KEPT], 5.0, minutes=9, number=3)
+    assert 0 == gpu.measure(report(tmp_path), place, [SFT, PLAIN, KEPT], 5.0, minutes=9, number=3)
     assert [] == place.asked
 
 
-def test_at_once_ends_in_time(tmp_path: Path) -> None:
+def test_a_call_ends_in_time(tmp_path: Path) -> None:
     """What takes longer is counted as missing."""
     place = Scripted({PROFILE: 4.5, TRL: 4.5}, slow=(TRL,))
 
-    assert 1 == gpu.measure_at_once(report(tmp_path), place, [SFT, PLAIN], 5.0, minutes=9, number=2)
+    assert 1 == gpu.measure(report(tmp_path), place, [SFT, PLAIN], 5.0, minutes=9, number=2)
 
 
 def test_table(tmp_path: Path) -> None:

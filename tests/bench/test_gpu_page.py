@@ -77,6 +77,12 @@ def test_generating() -> None:
     assert [[PROFILE, "64", "`cuda_graphs`", "2.50", "0.25", "10.0", "1.0", "1.20"]] == gpu_page.generating()
 
 
+def test_sequences_of_a_profile() -> None:
+    """Pairs count as one, completions each."""
+    assert 300 * 64 == gpu_page.sequences("qwen2.5-0.5b", "grpo")
+    assert 400 * 32 == gpu_page.sequences("qwen2.5-0.5b", "dpo")
+
+
 @pytest.mark.usefixtures("_measured")
 def test_hours() -> None:
     """400 steps of 32 at 200 a second are 64 s, and at 8 operations a parameter and token of 7.5e12 a second 1,880; of

@@ -17,7 +17,7 @@ import transformers
 from transformers.models.llama import modeling_llama
 
 from bench import gpu_page, inputs, speed
-from bench.gpu_jobs import AUTO, EQUAL, PROFILES, TRL
+from bench.gpu_jobs import AUTO, EQUAL, NEW, PROFILES, TRL
 from bench.speed import ORDER, SIDES, Job
 from llmrl.devices import Machine
 from llmrl.memory.shape import Shape, numbers
@@ -57,7 +57,7 @@ def test_settings_of_each_measurement(place: str, smoke: bool) -> None:
         if job.side == EQUAL:
             assert (8, 8, True) == (made.own.micro_batch, made.own.batch, made.option("gradient_checkpointing"))
         if job.stage == "grpo":
-            assert (8 if smoke else 128) == made.option("max_completion_length")
+            assert (8 if smoke else NEW) == made.option("max_completion_length")
 
 
 @pytest.mark.parametrize("place", ["smollm2-135m"], indirect=True)

@@ -103,8 +103,10 @@ def test_what_it_goes_by() -> None:
 
 
 def test_where_nothing_fits() -> None:
-    """It is what takes least, of which the stage then says what a written number would be told."""
-    assert (1, True) == both(asking("sft", "qwen2.5-0.5b", memory_gib=1), card(24), "qwen2.5-0.5b")
+    """It is the largest of what takes least, and the stage says of it what a written number would be told."""
+    assert (1, True) == both(asking("sft", memory_gib=1), card(24))
+    for memory_gib, gib in ((1, 24), (None, 6)):  # the update takes the most, with two sequences as with one
+        assert (2, True) == both(asking("sft", "qwen2.5-0.5b", memory_gib=memory_gib), card(gib), "qwen2.5-0.5b")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_where_nothing_fits() -> None:
             SMOLLM2,
             card(24, total=None),
             "params.yaml: micro_batch: auto goes by the memory of the device, of which nvidia-smi tells nothing (a "
-            "card), or run.memory_gib. Write a number.",
+            "card). Set run.memory_gib, or write a number.",
         ),
     ],
 )
@@ -139,7 +141,7 @@ def test_another_device_than_it_went_by(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     settings = asking("sft", checkpointing=True)
     found = auto.resolved(settings, SMOLLM2, Machine("cpu", "CPU"))
-    with pytest.raises(InputError, match=r"micro_batch: auto went by a cpu, as .* on cuda\. Write a number\."):
+    with pytest.raises(InputError, match=r"micro_batch: auto went by cpu, the one device .* on cuda\. Write a number\."):
         auto.require_alike(settings, found, "cuda")
 
     auto.require_alike(found, found, "cuda")  # which asks for nothing

@@ -47,6 +47,8 @@ SETTINGS = {
     "yes for true": ("train.eval_strategy", "epoch\n  dataloader_drop_last: yes", ['"yes" is a text, not true or false.']),
     "yes beside auto": ("train.gradient_checkpointing", "yes", ['"yes" is none of auto, and not true or false.']),
     "a number in quotes beside auto": ("train.micro_batch", '"4"', ['train.micro_batch: "4" is none of auto, and not an integer; write it without quotes.']),
+    "null beside auto": ("train.micro_batch", "null", ["train.micro_batch: null is null, not an integer or auto."]),
+    "a number for a switch beside auto": ("train.gradient_checkpointing", "1", ["train.gradient_checkpointing: 1 is an integer, not true or false or auto."]),
     "misspelt auto": ("train.micro_batch", "atuo", ['train.micro_batch: "atuo" is none of auto. Did you mean auto?']),
     "null for a number": ("train.seed", "null", ["train.seed: null is null, not an integer."]),
     "list for a number": ("grpo.beta", "[0.1]", ["grpo.beta: [0.1] is a list, not a number."]),
@@ -199,6 +201,7 @@ SETTINGS = {
     "rows without an end": ("sft.max_length", "null", ["sft.max_length: null bounds no row's memory"]),
     "attention that is not tested": ("train.seed", "1\n  attn_implementation: flash_attention_2", ['train.attn_implementation: "flash_attention_2" is none of eager, sdpa, flex_attention']),
     "attention of no packed rows": ("sft.init", "models/base\n  attn_implementation: varlen", ["sft.attn_implementation: varlen has no effect without sft.packing: true; without packed rows it is sdpa."]),
+    "attention of no packed rows in any stage": ("train.seed", "1\n  attn_implementation: varlen", ["train.attn_implementation: varlen has no effect without sft.packing: true"]),
     "attention from the Hub": ("train.seed", "1\n  attn_implementation: kernels-community/flash-attn2", ["is none of eager, sdpa, flex_attention"]),
     "an order that cannot be resumed": ("train.seed", "1\n  train_sampling_strategy: group_by_length", ["is none of random, sequential"]),
     "unknown interval": ("run.save_steps", "5 minutes", ['run.save_steps: "5 minutes" is neither a number of steps nor minutes, as in 5 min.']),
@@ -357,6 +360,16 @@ def test_a_mistake_is_said_once(setting, name, text):
     with pytest.raises(InputError) as refused:
         checks.check(PATH)
     assert 1 == len(str(refused.value).splitlines())
+
+
+def test_processes_that_cannot_share_a_batch(setting):
+    """Where micro_batch is auto, there is no number of it to blame."""
+    setting("train.micro_batch", "auto")
+    setting("launch", "torchrun --standalone --nproc_per_node=3")
+    with pytest.raises(
+        InputError, match=r"train\.batch: 16 .* are no multiple of launch's 3 processes; it must be one of 3"
+    ):
+        checks.check(PATH)
 
 
 def test_all_mistakes_come_at_once(setting):

@@ -91,12 +91,12 @@ def test_what_decodes(tmp_path, config, kind, asked, expected):
     chosen = replace(chosen, answers=replace(chosen.answers, engine=engine))
     if " " in expected:
         with pytest.raises(InputError, match=f"params.yaml: answers.engine: cuda_graphs needs CUDA.*{expected}"):
-            hardware.engine_of(chosen, kind)
+            hardware.engine_on(chosen, kind)
     else:
-        assert expected == hardware.engine_of(chosen, kind)
+        assert expected == hardware.engine_on(chosen, kind)
 
 
 def test_a_reward_model_answers_nothing(tmp_path):
     """Whatever decodes the others' answers, no setting of `answers` is among what its stage goes by."""
     chosen = settings("reward", {"init": str(tmp_path)})
-    assert "transformers" == hardware.engine_of(replace(chosen, answers=replace(chosen.answers, engine="auto")), "cuda")
+    assert "transformers" == hardware.engine_on(replace(chosen, answers=replace(chosen.answers, engine="auto")), "cuda")

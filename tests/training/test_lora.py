@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import peft
 import pytest
@@ -12,9 +13,11 @@ import torch
 from clone import STAGES, Clone, micro_clone
 from small import TINY, made
 
+from llmrl import graph
 from llmrl.models.loading import load_classifier, load_policy
 from llmrl.models.saving import left_by_rounding, save
 from llmrl.training.settings import Lora
+from llmrl.work import Work
 
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.1}
 INIT = {"sft": "base", "reward": "sft", "dpo": "sft", "grpo": "dpo"}
@@ -137,6 +140,13 @@ def test_what_rounding_leaves_of_adapters(
     """Of weights that were published in half precision little adds nothing, where the sum is rounded to it."""
     policy = made(tmp_path, "sft", {"lora": Lora(rank=4, alpha=8)})[0].model
     assert left_by_rounding(policy, precision) is None
+    adapted(policy, scale)
+
+    assert low <= left_by_rounding(policy, precision) <= high
+
+
+def adapted(policy: torch.nn.Module, scale: float) -> None:
+    """Have adapters add something of this scale to weights that half precision holds."""
     torch.manual_seed(0)
     with torch.no_grad():
         for name, values in policy.named_parameters():
@@ -145,7 +155,18 @@ def test_what_rounding_leaves_of_adapters(
             elif "lora_A" not in name:
                 values.copy_(values.to(torch.float16).bfloat16())
 
-    assert low <= left_by_rounding(policy, precision) <= high
+
+def test_each_setting_that_rounds_adapters_away_is_told(tmp_path: Path) -> None:
+    """Both, where they ask for one precision: to change the one alone would not help."""
+    lora, said = Lora(rank=4, alpha=8, merge="bfloat16"), []
+    trainer, run = made(tmp_path, "sft", {"lora": lora}, answers="bf16")
+    adapted(trainer.model, 1e-6)
+    folder = SimpleNamespace(terminal=SimpleNamespace(show=lambda text: said.append(str(text))))
+    work = SimpleNamespace(settings=run.settings, run=run, stage=graph.STAGES["sft"], folder=folder)
+    Work.tell_rounding(work, trainer.model)
+
+    settings = [setting for text in said for setting in ("lora.merge", "answers.precision") if setting in text]
+    assert ["lora.merge", "answers.precision"] == settings
 
 
 @pytest.mark.slow
