@@ -21,7 +21,7 @@ def trainer(run: Run, init: str) -> trl.DPOTrainer:
     itself = run.settings.own.lora or (precomputed and init == start)
     return trl.DPOTrainer(
         model=loading.load_policy(init, run.loading),
-        ref_model=None if itself else loading.load_policy(start, run.asked),
+        ref_model=None if itself else loading.load_policy(start, run.reference),
         args=trl.DPOConfig(**run.arguments),
         train_dataset=run.train_rows,
         eval_dataset=run.eval_rows,

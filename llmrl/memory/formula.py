@@ -146,7 +146,8 @@ def models(planned: Planned) -> Parts:
         scales = -(-count // 64)
         found["weights"] += -(-count // 2) + scales + FLOAT * (-(-scales // 256) + 1 + 16 + 256) - FLOAT * count
     if planned.stage.reference and not lora and (planned.saved or not settings.trl.get("precompute_ref_log_probs")):
-        found["reference model"] = shape.asked(planned.width)
+        follows = settings.trl.get("sync_ref_model")
+        found["reference model"] = FLOAT * planned.parameters if follows else shape.asked(planned.width)
     if planned.stage.generates and not lora and settings.option("beta"):  # TRL's own, in float32
         found["reference model"] = FLOAT * planned.parameters
     if planned.stage.generates and "reward_model" in settings.own.rewards:

@@ -78,12 +78,14 @@ def disk(planned: Planned) -> Parts:
     """The bytes that a stage writes: what stays, and what goes when DVC has recorded it."""
     lora, limit = planned.settings.own.lora, planned.settings.run.save_total_limit
     trained = FLOAT * numbers(planned.trained)
+    follows = FLOAT * planned.parameters if planned.settings.trl.get("sync_ref_model") else 0
     each = 2 if lora and lora.merge != "float32" else FLOAT
     model = each * planned.parameters + (trained if lora else 0)
     return {
         "model": model,
         "its copy in DVC's cache": model,
-        "checkpoints, while it runs": (limit + 1) * (trained + formula.states(planned)),  # one more while it is written
+        # One more while it is written.
+        "checkpoints, while it runs": (limit + 1) * (trained + formula.states(planned) + follows),
         "its copy in .llmrl, while it runs": model,
     }
 

@@ -2,7 +2,8 @@
 
 TRL's trainers restore weights, optimizer, scheduler and random state themselves. What they leave out is kept beside:
 the window of losses since the last log, the means TRL has not logged yet, the tokens seen, GRPO's place between two
-generations and in its sampler. All of these are attributes of the trainer; a version that moves one is refused.
+generations and in its sampler, a reference that follows the policy. All of these are attributes of the trainer; a
+version that moves one is refused.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import trl
+from safetensors.torch import load_model, save_model
 from transformers import TrainerCallback
 
 from llmrl import environment
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 ATTRIBUTES = ("_tr_loss", "_total_loss_scalar", "_globalstep_last_logged", "_metrics", "_total_train_tokens")
 OF_GRPO = ("_step", "_buffered_inputs")
+REFERENCE = "reference.safetensors"
 
 
 @dataclass(eq=False)
@@ -58,6 +61,8 @@ class Checkpoints(TrainerCallback):
         for mode, means in left_out.pop("_metrics").items():
             trainer._metrics[mode].update(means)
         vars(trainer).update(left_out)
+        if getattr(args, "sync_ref_model", False):
+            load_model(trainer.accelerator.unwrap_model(trainer.ref_model), self.resumed / REFERENCE)
         if isinstance(trainer, trl.GRPOTrainer):
             for _epoch in range(int(state.epoch) if sampler.shuffle else 0):
                 # Each epoch draws its order from one generator, which begins anew with the process.
@@ -85,7 +90,10 @@ class Checkpoints(TrainerCallback):
         left_out["_tr_loss"] = self.trainer._tr_loss.item()
         kept = {"seen": asdict(self.seen), "trainer": processes.gathered(left_out)}  # all have written theirs by now
         if processes.first():
-            self.store.keep(self.store.unfinished / f"checkpoint-{step}", f"step-{step}", kept)
+            written = self.store.unfinished / f"checkpoint-{step}"
+            if getattr(args, "sync_ref_model", False):
+                save_model(self.trainer.accelerator.unwrap_model(self.trainer.ref_model), str(written / REFERENCE))
+            self.store.keep(written, f"step-{step}", kept)
             self.store.limit(self.settings.save_total_limit)
         self.saved = (step, time.monotonic())
 

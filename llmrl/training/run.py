@@ -66,6 +66,11 @@ class Run:
         """How a model is loaded that it only asks: its reference, or its judge."""
         return replace(self.loading, four_bit=None, frozen=self.hardware.precision)
 
+    @property
+    def reference(self) -> Loading:
+        """The same of DPO's reference; in float32 where it follows the policy, in steps that rounding would undo."""
+        return replace(self.asked, frozen=None) if self.settings.trl.get("sync_ref_model") else self.asked
+
     def policy(self, folder: str) -> PreTrainedModel:
         """The model of a folder, to answer: alone on the device, without trainer, adapters or whatever it learns with.
 

@@ -71,3 +71,30 @@ def test_it_is_held_where_it_is_asked(tmp_path: Path, precomputed: bool, trained
     trainer = dpo.trainer(small.run(tmp_path, chosen, [small.ROWS["dpo"]] * 2), init)
 
     assert held == (trainer.ref_model is not None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "more"), [("dpo", {}), ("grpo", {"beta": 0.1})])
+def test_one_that_follows_goes_on_too(tmp_path: Path, stage: str, more: dict[str, float]) -> None:
+    """A stage that was killed ends in the same bytes where its reference takes on some of the policy at each step."""
+    clone = micro_clone(tmp_path / "clone")
+    follows = {"sync_ref_model": True, "ref_model_sync_steps": 1, "ref_model_mixup_alpha": 0.9}
+    clone.params(run={"save_steps": 1}, **{stage: follows | more})
+    clone.run("dvc", "repro", stage)
+    folder = clone.folder / "models" / stage
+    undisturbed = (folder / "model.safetensors").read_bytes()
+    shutil.rmtree(folder)
+    clone.kill(stage, step=2)
+
+    assert "from step 2" in clone.run("python", "-m", f"stages.{stage}")
+    assert undisturbed == (folder / "model.safetensors").read_bytes()
+
+
+def test_one_that_follows_is_in_float32(tmp_path: Path) -> None:
+    """In half precision the small steps by which it follows would be rounded away."""
+    kinds = []
+    for follows in (False, True):
+        trainer, _ = small.made(tmp_path, "dpo", precision="bf16", sync_ref_model=follows)
+        kinds.append({str(weights.dtype) for weights in trainer.ref_model.parameters()})
+
+    assert [{"torch.bfloat16", "torch.float32"}, {"torch.float32"}] == kinds
