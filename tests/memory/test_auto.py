@@ -141,7 +141,7 @@ def test_another_device_than_it_went_by(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     settings = asking("sft", checkpointing=True)
     found = auto.resolved(settings, SMOLLM2, Machine("cpu", "CPU"))
-    with pytest.raises(InputError, match=r"micro_batch: auto went by cpu, the one device .* on cuda\. Write a number\."):
+    with pytest.raises(InputError, match=r"micro_batch: auto went by cpu, .* on cuda\. Write a number\."):
         auto.require_alike(settings, found, "cuda")
 
     auto.require_alike(found, found, "cuda")  # which asks for nothing
