@@ -2,7 +2,8 @@
 
     speed.jsonl, generation.jsonl of FOLDER  ->  bench/results/h100-2026-11-27.json  ->  the tables, in their places
 
-Without a folder the tables alone, from what bench/results/ has. Hours are arithmetic from these figures: of the card
+Without a folder the tables alone, from what bench/results/ has; with one, what was measured there is added to it, or
+takes the place of what was measured before. Hours are arithmetic from these figures: of the card
 that was measured, and of one of 6 GB.
 """
 
@@ -19,6 +20,7 @@ from bench import gpu_jobs, inputs
 from bench.gpu_jobs import AUTO, CAP, EQUAL, NEW, PROFILE, PROFILES, ROOT, TRL
 from llmrl import params
 from llmrl.devices import Machine
+from llmrl.errors import InputError, reported
 from llmrl.graph import STAGES
 from llmrl.memory import auto, formula
 from llmrl.memory.shape import Shape
@@ -31,6 +33,7 @@ FORMER = ROOT / "bench/results/h100-2026-11-26.json"
 TRIED = ROOT / "bench/results/h100-2026-11-27-tried.json"
 SMALL = Machine("cuda", "a card of 6 GB", "bf16", total=6 * 2**30, generation=8)
 MISSING = "not measured"
+WAY = ("profile", "way", "lora", "rows")  # what a measurement of generating is named by
 Found = dict[str, Any]
 Rows = list[list[str]]
 
@@ -43,6 +46,19 @@ def gathered(folder: Path) -> Found:
         found |= {key: value for key, value in lines[0].items() if key != "command"}
         found.setdefault("commands", {})[name] = lines[0]["command"].partition(" --out")[0]
         found[name] = lines[1:]
+    return found
+
+
+def joined(old: Found, new: Found) -> Found:
+    """What is on record with what was measured since: of what was measured twice, the later. Raises InputError where it
+    is of another card or other libraries, beside which it would say nothing.
+    """
+    if other := [name for name in ("device", "versions") if name in old and old[name] != new[name]]:
+        raise InputError(f"{RESULTS.name} is of another {' and '.join(other)}: move it away to begin anew.")
+    found = dict(new)
+    for name, keys in {"speed": ("profile", "stage", "side", "cap"), "generation": WAY}.items():
+        rows = {tuple(row[key] for key in keys): row for row in (*old[name], *new[name])}
+        found[name] = [*rows.values()]
     return found
 
 
@@ -234,8 +250,11 @@ def written(page: str) -> str:
 
 
 def main() -> None:
-    for folder in sys.argv[1:]:
-        RESULTS.write_text(json.dumps(gathered(Path(folder)), indent=1) + "\n")
+    with reported():
+        for folder in sys.argv[1:]:
+            found = joined(results(RESULTS), gathered(Path(folder)))
+            RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+            results.cache_clear()
     PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 

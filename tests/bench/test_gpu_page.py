@@ -10,6 +10,7 @@ import pytest
 from bench import gpu_page
 from bench.gpu_jobs import file
 from llmrl import params
+from llmrl.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 PROFILE = "smollm2-135m"
@@ -124,3 +125,17 @@ def test_gathered(tmp_path: Path) -> None:
         "commands": {name: f"python -m bench.{name}" for name in ("speed", "generation")},
         **{name: [{"profile": PROFILE, "of": name}] for name in ("speed", "generation")},
     } == gpu_page.gathered(tmp_path)
+
+
+def test_joined() -> None:
+    """What was measured since is added, or takes the place of the former; of another card it is refused."""
+    about = {"device": "a card", "versions": {"torch": "2.11.0"}}
+    former, later, other = ({"profile": PROFILE, "stage": stage, "side": "TRL", "cap": 5.0} for stage in ("sft",) * 3)
+    former["tokens_per_second"], later["tokens_per_second"], other["stage"] = 1.0, 2.0, "dpo"
+    old = about | {"speed": [former, other], "generation": [GENERATION]}
+    new = about | {"speed": [later], "generation": []}
+
+    assert about | {"speed": [later, other], "generation": [GENERATION]} == gpu_page.joined(old, new)
+    assert new == gpu_page.joined({"speed": [], "generation": []}, new)
+    with pytest.raises(InputError, match="is of another device"):
+        gpu_page.joined(old, new | {"device": "another"})
