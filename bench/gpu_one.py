@@ -24,8 +24,7 @@ from llmrl import devices, params, rewards
 from llmrl.errors import reported
 from llmrl.graph import STAGES
 from llmrl.measuring import held_out
-from llmrl.memory import auto
-from llmrl.memory.formula import Planned, moments
+from llmrl.memory import auto, formula
 from llmrl.memory.shape import Shape
 from llmrl.models import saving
 from llmrl.models.loading import load_tokenizer
@@ -73,9 +72,8 @@ def expected(run: Run) -> dict[str, float]:
     machine, config = run.hardware, json.loads((Path(run.settings.own.init) / "config.json").read_text())
     if (shape := Shape.of(config)) is None:
         return {}
-    liger = machine.kernels == "liger"
-    planned = Planned(shape, run.settings, machine.precision, machine.kind, machine.answers, liger, machine.engine)
-    sizes = {name: round(sum(parts.values()) / GIB, 4) for name, parts in moments(planned).items()}
+    planned = formula.on_hardware(machine, run.settings, shape)
+    sizes = {name: round(sum(parts.values()) / GIB, 4) for name, parts in formula.moments(planned).items()}
     around = {name: sizes.pop(name) for name in AROUND if name in sizes}
     return {"training": max(sizes.values())} | around
 

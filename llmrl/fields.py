@@ -163,10 +163,12 @@ def refusal(value: Any, field: Field) -> str | None:
         return f"[] is empty; name one or several of {', '.join(field.choices)}."
     for one in many(value) if field.choices else ():
         if one not in field.choices and not (fits(one, field.kinds) and fits(one, (int, float, bool))):
-            near = meant(one, field.choices)
-            others = [english(kind) for kind in allowed if kind in (bool, int, float) and not near]
-            beside = f", and not {' or '.join(others)}{unquoted}" if others else ""
-            return f"{as_yaml(one)} is none of {', '.join(field.choices)}{beside}.{near}"
+            others = [english(kind) for kind in allowed if kind in (bool, int, float)]
+            first, *more = [*field.choices, *others]
+            right = f"none of {', '.join(field.choices)}"
+            if len(field.choices) == 1:
+                right = f"neither {first} nor {' or '.join(more)}" if more else f"not {first}"
+            return f"{as_yaml(one)} is {right}{unquoted}.{meant(one, field.choices)}"
     if fits(value, (int, float)):
         if isinstance(value, float) and not math.isfinite(value):
             return f"{as_yaml(value)} is not finite."

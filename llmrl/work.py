@@ -128,6 +128,8 @@ class Work:
         about = {"kind": machine.kind, "cudnn_attention": cudnn}
         about |= {"answers_in": machine.answers, "answers_by": machine.engine}
         facts = {"device": str(machine)} | auto.became(self.experiment.stages[self.name], self.settings)
+        if self.stage.answers:
+            facts["answers"] = f"{machine.answers}, by {machine.engine}"
         if self.settings.trl.get("use_vllm"):
             about["completions_by"] = f"vllm {self.made_by['versions']['vllm']}"
             facts["completions"] = f"by {about['completions_by']}: no two runs draw the same, nor does one that goes on"
@@ -174,10 +176,8 @@ class Work:
         on_model.check_reward_model(self.experiment.stages)
         if shape is None:
             return None
-        liger = machine.kernels == "liger"
         free, card = torch.cuda.mem_get_info() if machine.kind == "cuda" else (None, None)
-        how = (machine.precision, machine.kind, machine.answers, liger, machine.engine)
-        found = formula.Planned(shape, settings, *how, card=card)
+        found = formula.on_hardware(machine, settings, shape, card)
         limit, whose = gib and gib * fit.GIB, "run.memory_gib"
         if gib is None and machine.kind == "cuda":
             limit, whose = free, f"{machine.name} that are free"
@@ -259,16 +259,12 @@ class Work:
             return
         places = [(PRECISIONS[lora.merge], "lora.merge, in which the model is saved")]
         places += [(answers, "answers.precision, in which its answers are measured")] if self.stage.answers else []
+        shares = {one: saving.left_by_rounding(model, one) for one in {place for place, _ in places} - {"fp32"}}
         for precision, setting in places:
-            if (
-                precision != "fp32"
-                and (share := saving.left_by_rounding(model, precision)) is not None
-                and share < HEEDED
-            ):
-                said = (
-                    f"rounded to {precision}, {share:.0%} of what the adapters add to the weights is left ({setting})"
-                )
-                self.folder.terminal.show(Text(f"{said}; float32 keeps all of it: docs/reproducibility.md", "yellow"))
+            if (share := shares.get(precision)) is not None and share < HEEDED:
+                left = f"{share:.0%} of what the adapters add to the weights is left ({setting})"
+                said = f"rounded to {precision}, {left}; float32 keeps all of it: docs/reproducibility.md"
+                self.folder.terminal.show(Text(said, "yellow"))
 
     def measure(self, model: dict[str, Path]) -> None:
         """Measure the model as saved and loaded again, as what is reported is what is shipped, and give it its name."""

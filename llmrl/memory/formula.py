@@ -14,6 +14,7 @@ from llmrl.devices import Machine
 from llmrl.errors import InputError
 from llmrl.memory.shape import FLOAT, Shape, numbers
 from llmrl.training import hardware
+from llmrl.training.hardware import Hardware
 from llmrl.training.settings import Settings
 
 PROMPT = 256  # tokens of a prompt where nothing limits them: a guess
@@ -80,6 +81,12 @@ def on_machine(device: Machine, settings: Settings, shape: Shape) -> Planned:
     liger = device.generation >= hardware.TRITON[0] and settings.own.kernels != "torch"
     engine = hardware.engine_of(settings, device.kind, shape.attends_to_all)
     return Planned(shape, settings, precision, device.kind, answers, liger, engine, card=device.total)
+
+
+def on_hardware(machine: Hardware, settings: Settings, shape: Shape, card: int | None = None) -> Planned:
+    """A stage as it runs on a device, which has so many bytes in all, where that is known."""
+    how = (machine.precision, machine.kind, machine.answers, machine.kernels == "liger", machine.engine)
+    return Planned(shape, settings, *how, card=card)
 
 
 def length(settings: Settings) -> int:
