@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small import settings
+from small import TINY, settings
 
 from llmrl.errors import InputError
 from llmrl.training import hardware
@@ -50,7 +50,7 @@ def cpu(monkeypatch):
 def test_no_attention_of_cudnn_s():
     """Where a stage has looked for its device, torch does not choose it."""
     torch.backends.cuda.enable_cudnn_sdp(True)
-    hardware.detect(settings("sft"))
+    hardware.detect(settings("sft", {"init": TINY}))
 
     assert not torch.backends.cuda.cudnn_sdp_enabled()
 
@@ -59,7 +59,7 @@ def test_no_attention_of_cudnn_s():
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
 def test_a_precision_that_is_not_there(stage):
     """Neither to train in nor to answer in; each is named by its setting."""
-    chosen = settings(stage)
+    chosen = settings(stage, {"init": TINY})
     half = replace(chosen, own=replace(chosen.own, precision="fp16"))
     answering = replace(chosen, answers=replace(chosen.answers, precision="fp16"))
 
