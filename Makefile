@@ -45,6 +45,17 @@ $(READY): | requirements.lock
 	fi
 	@cp requirements.lock $@
 
+# An extra with a lock of its own: of what it takes some packages are compiled where they are installed. Without the
+# versions it pins for itself, of packages that are locked already.
+.PHONY: reasoning-gym
+reasoning-gym: $(VENV)/.reasoning-gym  ## an extra: its tasks as a source of data; takes a C compiler
+$(VENV)/.reasoning-gym: reasoning-gym.lock $(READY)
+	@command -v cc >/dev/null || { echo 'reasoning-gym takes a C compiler (cc), as for pycosat' >&2; exit 2; }
+	@python -m pip install -q --disable-pip-version-check --require-hashes --no-deps --compile -r reasoning-gym.lock
+	@touch $@
+# Its tests are skipped where it cannot be installed.
+TESTED := $(READY) $(if $(shell command -v cc),$(VENV)/.reasoning-gym)
+
 PROFILES := $(sort $(wildcard profiles/*.yaml))
 .PHONY: params plan pin profile repro report card verify runs test test-slow lint fix lock
 params: $(READY)  ## check params.yaml and print what each trainer gets
@@ -84,11 +95,11 @@ runs: $(READY)  ## the runs there were; OF=models/grpo: which of them, at which 
 
 # Two processes of one thread: of two threads each, they would stand in each other's way.
 TWO := OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile
-test: $(READY)  ## the tests, in under ten minutes on two cores
+test: $(TESTED)  ## the tests, in under ten minutes on two cores
 	@$(TWO) -m "not slow and not gpu"
 
 # Those that take both cores come last, one after the other. In the order of their names no long file is the last one.
-test-slow: $(READY)  ## the tests that take minutes each, as CI runs them
+test-slow: $(TESTED)  ## the tests that take minutes each, as CI runs them
 	@$(TWO) --no-loadscope-reorder -m "slow and not gpu and not alone"
 	@python -m pytest -q -m "slow and not gpu and alone"
 
@@ -104,3 +115,6 @@ lock:  ## pin requirements.lock anew, with hashes
 	@$(LOCK) --extra vllm -o .lock-with-vllm.txt
 	@$(LOCK) --generate-hashes --no-emit-index-url --no-emit-find-links -c .lock-with-vllm.txt -o requirements.lock
 	@rm .lock-with-vllm.txt
+	@echo 'reasoning-gym>=0.1.25' | uv pip compile -q - --universal --python-version 3.11 --no-header --no-annotate \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  $$(sed -nE 's/^([A-Za-z0-9_.-]+)(\[.*\])?==.*/--no-emit-package \1/p' requirements.lock) -o reasoning-gym.lock
