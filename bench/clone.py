@@ -20,6 +20,7 @@ def cloned(folder: Path, products: bool) -> Path:
         for name in (
             "data/sft",
             "data/preference",
+            "data/pairs",
             "data/prompts",
             *map("models/{}".format, ("base", "sft", "reward", "dpo", "grpo")),
         ):

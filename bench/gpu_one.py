@@ -138,7 +138,7 @@ def by_trl(settings: Settings) -> transformers.Trainer:
     trainer = getattr(trl, stage.trainer)(
         model=own.init,
         args=getattr(trl, stage.config)(output_dir="out", **chosen, **passing, **cpu),
-        train_dataset=rows.read(Path("data", stage.data, "train.parquet")),
+        train_dataset=rows.read(Path(stage.folder, "train.parquet")),
         **given,
     )
     trainer.remove_callback(transformers.PrinterCallback)

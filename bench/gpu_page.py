@@ -18,6 +18,7 @@ from typing import Any
 
 from bench import gpu_jobs, inputs
 from bench.gpu_jobs import AUTO, CAP, EQUAL, NEW, PROFILE, PROFILES, ROOT, TRL
+from bench.tables import with_rows
 from llmrl import params
 from llmrl.devices import Machine
 from llmrl.errors import InputError, reported
@@ -241,11 +242,7 @@ def written(page: str) -> str:
     """The page with its tables, each the first below its title, made anew under the heads that they have there."""
     for title, rows in TABLES.items():
         before, section = page.split(f"\n## {title}\n")
-        lines = section.split("\n")
-        start = next(number for number, line in enumerate(lines) if line.startswith("| ---"))
-        end = next(number for number, line in enumerate(lines[start:], start) if not line.startswith("|"))
-        lines[start + 1 : end] = [f"| {' | '.join(cells)} |" for cells in rows()]
-        page = f"{before}\n## {title}\n" + "\n".join(lines)
+        page = f"{before}\n## {title}\n{with_rows(section, rows())}"
     return page
 
 

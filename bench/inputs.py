@@ -111,8 +111,9 @@ def rows(limits: dict[str, int], tokenizer: PreTrainedTokenizerBase, root: Path)
         for side, count in ROWS.items():
             made = [shapes[name]("".join(drawn.choices("123456789", k=limit - around))) for _ in range(count)]
             assert limit == length(made[0], tokenizer)
-            (root / name).mkdir(parents=True, exist_ok=True)
-            pq.write_table(pa.Table.from_pylist(made, schema=SCHEMAS[name]), root / name / f"{side}.parquet")
+            folder = root / ("pairs" if name == "preference" else name)
+            folder.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.Table.from_pylist(made, schema=SCHEMAS[name]), folder / f"{side}.parquet")
 
 
 def length(row: Row, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -55,7 +55,7 @@ def plain_arguments(stage: str, folder: Path) -> dict:
         "config": config,
         "threads": own.threads,
         "init": own.init,
-        "data": f"data/{STAGES[stage].data}",
+        "data": STAGES[stage].folder,
         "eval_rows": own.eval_rows,
         "reward_model": getattr(own, "reward_model", None),
         "rewards": getattr(own, "rewards", None),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmrl.base.settings import Model
-from llmrl.data.settings import DATA_SETS, Data, Part, Source
+from llmrl.data.settings import DATA_SETS, Data, Part, Preference, Source
 from llmrl.fields import ENGLISH, Field, as_yaml, fields_of
 from llmrl.measuring.settings import Answers
 from llmrl.session.settings import RunSettings
@@ -27,11 +27,13 @@ every argument of
 default, but for those that are decided elsewhere (the last table).
 """
 SHARED, STAGE, SFT, GRPO = (fields_of(one) for one in (TrainSettings, StageSettings, SftSettings, GrpoSettings))
+PAIRS = {name: one for name, one in fields_of(Preference).items() if name not in fields_of(Source)}
 SECTIONS: tuple[tuple[str, str, Any], ...] = (
     ("launch", "What starts a stage: `python`, or `torchrun --standalone --nproc_per_node=2`.", {}),
     ("model", "Where the base model comes from.", fields_of(Model)),
     ("data", "What the three data sets share.", {k: v for k, v in fields_of(Data).items() if k not in DATA_SETS}),
     ("data.sft, data.preference, data.prompts", "Where each data set comes from.", fields_of(Source)),
+    ("data.preference", "What the pairs have besides.", PAIRS),
     ("a source in a list", "What each of several sources has.", fields_of(Part)),
     ("train", "What all four stages share; a stage's section overrides all but `lr`.", SHARED),
     ("train.lora", "Adapters; also in a stage's section.", fields_of(Lora)),

@@ -1,4 +1,4 @@
-"""A whole model folder in another precision, bfloat16 say, to use or to publish: models/ stays in float32.
+"""A whole model folder in another precision, bfloat16 say, to use or to publish: models/ stays as it is.
 
     python -m llmrl.export models/grpo ../grpo-bf16 --dtype bfloat16
 

@@ -108,6 +108,24 @@ def xlam(row: Row) -> dict[str, Any]:
     return {"prompt": row["query"], "completion": calls, "tools": row["tools"]}
 
 
+def reasoning_gym(row: Row) -> dict[str, Any]:
+    """What a task of reasoning-gym makes: the answer stands in <answer>, as that package's own prompts ask for it.
+
+    >>> reasoning_gym({"question": "2 + 2 =", "answer": "4", "wrong": "5"})["rejected"]
+    '<answer>5</answer>'
+    """
+    if "solution" in row:
+        return {"prompt": row["question"], "solution": row["solution"]}
+    if not row["answer"]:
+        raise DefectiveError("without an answer")
+    right = f"<answer>{row['answer']}</answer>"
+    if "wrong" not in row:
+        return {"prompt": row["question"], "completion": right}
+    if not row["wrong"]:
+        raise DefectiveError("without a wrong answer among those of the entries that follow")
+    return {"prompt": row["question"], "chosen": right, "rejected": f"<answer>{row['wrong']}</answer>"}
+
+
 # By which columns a row tells its format, where it has none of ours; the first that fits.
 BY_COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
     "sft": {

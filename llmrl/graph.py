@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 class Stage:
     """What a stage is.
 
-    `data` names the data set it is trained on; `models` the settings that name a model folder, with how the name of
-    the class must end that each holds; `tracked` maps TRL's names of figures to ours (`*` stands for any reward, `1-`
-    before ours means that TRL has the rest of the share); of the curves in `averaged`, with the same `*`, the mean over
-    the training is kept.
+    `data` names the data set it is trained on, whose rows lie in `folder`; `models` the settings that name a model
+    folder, with how the name of the class must end that each holds; `tracked` maps TRL's names of figures to ours (`*`
+    stands for any reward, `1-` before ours means that TRL has the rest of the share); of the curves in `averaged`, with
+    the same `*`, the mean over the training is kept.
     """
 
     title: str
@@ -29,6 +29,11 @@ class Stage:
     answers: bool = True  # makes a policy, which is measured by its answers; else a model that gives one score
     reference: bool = False  # is compared with the model it starts from all the while
     generates: bool = False  # trains on its own completions, which rewards judge
+
+    @property
+    def folder(self) -> str:
+        """Pairs go through a stage of their own, as a policy may be what makes them."""
+        return f"data/{'pairs' if self.data == 'preference' else self.data}"
 
     @property
     def config(self) -> str:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llmrl.answers import judging
+from llmrl.answers import judging, tasks
 from llmrl.answers.judging import KINDS
 
 Completions = list[list[dict[str, str]]]
@@ -43,6 +43,18 @@ def accuracy(
 def ends_marked(completions: Completions, marks: Sequence[str] = KINDS, **_: Any) -> list[float]:
     r"""The format: 1 where the completion ends with its answer, marked as asked (\boxed{}, …); 0 where not."""
     return [float(judging.ends_marked(completion[-1]["content"], marks)) for completion in completions]
+
+
+def reasoning_gym(
+    completions: Completions, reasoning_gym: list[Any], marks: Sequence[str] = KINDS, **_: Any
+) -> list[float | None]:
+    """What the scorer of its task gives the final answer, from 0 to 1, for some tasks with steps between; None where no
+    task of reasoning-gym made the row.
+    """
+    return [
+        None if made is None else tasks.score(completion[-1]["content"], made, marks)
+        for completion, made in zip(completions, map(tasks.entry_of, reasoning_gym), strict=True)
+    ]
 
 
 def soft_overlong_punishment(completion_ids: list[list[int]], max_completion_length: int, **_: Any) -> list[float]:

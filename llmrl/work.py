@@ -28,12 +28,13 @@ from llmrl.measuring import held_out
 from llmrl.measuring.answers import policy_name
 from llmrl.measuring.figures import Figures, has_curve
 from llmrl.memory import auto, formula
-from llmrl.memory.shape import Shape
+from llmrl.memory.shape import Shape, numbers
 from llmrl.models import DTYPES, loading, saving
 from llmrl.params import on_model
 from llmrl.plan import costs, fit
 from llmrl.progress import Progress
 from llmrl.session import (
+    allocator,
     checkpoints,
     commit,
     edits,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from llmrl.training.settings import Settings
 
 
+LARGE = 10_000_000  # parameters from which on a CPU holes between tensors are worth the time that filling them takes
 HEEDED = 0.5  # the share of what adapters add below which it is said how much rounding leaves
 PRECISIONS = {dtype: precision for precision, dtype in DTYPES.items()}
 
@@ -69,6 +71,8 @@ def run_stage(experiment: Experiment, name: str, build: loop.Build, stop: Stop) 
     settings = auto.resolved(asked_for, config_in(asked_for))  # before anything is recorded, or named, by its settings
     for later in experiment.stages.values() if STAGES[name].answers else ():  # which are made after data/prompts
         rows.require_solutions(later)
+    if STAGES[name].answers and experiment.data.preference.sampled:
+        rows.require_judged("data.preference.source: sampled")
     tokenizer = loading.load_tokenizer(settings.own.init)
     with Progress(f"{name}: reading inputs", screen.console(settings.run)) as shown:
         eval_rows, left_out = rows.evaluated_on(settings, tokenizer, shown.counting)
@@ -84,6 +88,9 @@ def run_stage(experiment: Experiment, name: str, build: loop.Build, stop: Stop) 
             machine = hardware.detect(settings)
             processes.join(machine.kind)
             auto.require_alike(asked_for, settings, machine.kind)
+            shape = Shape.of(config_in(settings))
+            if machine.kind == "cpu" and shape and numbers(shape.tensors()) > LARGE:
+                allocator.returns_large_blocks()
         run = Run(settings, machine, tokenizer, eval_rows, left_out, folder.path, folder.id)
         Work(experiment, run, build, made_by, recorded, folder, checkpoints.Store(place, str(machine)), stop).do()
 
@@ -152,7 +159,7 @@ class Work:
             files = {str(path.relative_to(trained)): path for path in trained.rglob("*") if path.is_file()}
             return files, f"{self.name}: the model is trained; what is left is to measure it"
         ask = processes.first() and not interruption.asked_for()
-        found, *_ = processes.gathered(provenance.cached(self.name, self.made_by) if ask else None)
+        found, *_ = processes.gathered(provenance.cached(f"models/{self.name}", self.made_by) if ask else None)
         said = f"{self.name}: this very model is trained already, and in DVC's cache: it is measured anew, not trained"
         if found:
             made = json.loads(found[folders.PROVENANCE].read_text(encoding="utf-8"))

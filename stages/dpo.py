@@ -1,6 +1,6 @@
 """Direct preference optimization: the policy learns from pairs which answer to prefer.
 
-    models/sft + data/preference -> models/dpo
+    models/sft + data/pairs -> models/dpo
 
 The reference is the model it starts from. https://arxiv.org/abs/2305.18290
 """

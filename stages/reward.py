@@ -1,6 +1,6 @@
 """Reward model: a copy of the policy learns to score the better of two answers higher (Bradley-Terry).
 
-models/sft + data/preference -> models/reward
+models/sft + data/pairs -> models/reward
 """
 
 from __future__ import annotations

@@ -45,6 +45,7 @@ def started(printed: str) -> list[str]:
     modules = {
         "python -m llmrl.data.prepare": "prepare",
         "python -m llmrl.base": "base",
+        "python -m llmrl.pairs": "pairs",
         **{f"python -m stages.{stage}": stage for stage in STAGES},
     }
     return [modules[" ".join(line.split()[1:4])] for line in printed.splitlines() if line.startswith("> ")]
@@ -151,7 +152,7 @@ def micro(clone: Clone) -> None:
     """A few steps of a few rows: what is tested is the pipeline, not what it learns."""
     sizes = {"rows": 64, "eval_rows": 8, "source": "builtin:arithmetic"}
     clone.params(
-        data=dict.fromkeys(("sft", "preference", "prompts"), sizes),
+        data=dict.fromkeys(("sft", "prompts"), sizes) | {"preference": sizes | {"policy": "data/preference"}},
         train={"threads": 1, "batch": 8, "micro_batch": 4, "logging_steps": 1}
         | {"lr_scheduler_type": "constant", "warmup_steps": 0},
         answers={"samples": 2, "max_new_tokens": 12},

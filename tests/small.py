@@ -28,7 +28,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "sft": {"messages": [*QUESTION, {"role": "assistant", "content": "2"}]},
     "reward": {"prompt": QUESTION} | PAIR,
     "dpo": {"prompt": QUESTION} | PAIR,
-    "grpo": {"prompt": QUESTION, "solution": "2"},
+    "grpo": {"prompt": QUESTION, "solution": "2", "extra": None},
 }
 experiment = cache(lambda: params.experiment(ROOT / "params.yaml"))
 

@@ -9,7 +9,6 @@ be fooled where these can: numbers are exact, and where one number is asked one 
 from __future__ import annotations
 
 import re
-import statistics
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache, partial
@@ -24,7 +23,7 @@ from llmrl.answers.quantities import Quantity, quantity
 from llmrl.answers.structures import Group, group, interval, is_name, relation, same_parts
 from llmrl.answers.values import equal, proportional, rounds_to
 
-__all__ = ["KINDS", "ends_marked", "final", "gold", "right", "share"]
+__all__ = ["KINDS", "ends_marked", "final", "gold", "right"]
 
 MAX_ANSWERS = 2  # different writings of a final answer that are compared: more are a list of guesses
 MAX_DEPTH = 4  # lists in lists
@@ -55,11 +54,6 @@ def right(text: str, solution: str, marks: Sequence[str] = KINDS) -> bool:
     if expected is None or not 0 < len(given) <= MAX_ANSWERS:
         return False
     return all(one == expected or same_answer(expected, one) for one in given)
-
-
-def share(texts: Sequence[str], solution: str | None, marks: Sequence[str] = KINDS) -> float | None:
-    """The share of the answers that are right; None where there is no solution to compare with."""
-    return None if solution is None else statistics.mean(right(text, solution, marks) for text in texts)
 
 
 @lru_cache(maxsize=2**14)

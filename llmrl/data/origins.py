@@ -1,4 +1,4 @@
-"""Where rows come from: built in, the user's own files, or a repository of the Hub at a commit.
+"""Where rows come from: built in, a task of reasoning-gym, the user's own files, or a repository of the Hub.
 
 A user's own files lie in data/raw/<name>/. Which files are trained on, and which are tests, that never are, tells the
 README.md of a repository, or else a word in their names:
@@ -18,13 +18,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from llmrl.data import files
+from llmrl.data import files, made
 from llmrl.data.files import ENDINGS, Rows, readable
 from llmrl.data.settings import Part
 from llmrl.errors import InputError
 from llmrl.fields import many
 from llmrl.progress import Progress
-from llmrl.sources import TESTS, of_hub
+from llmrl.sources import TESTS, made_here, of_hub, task_named
 from llmrl.toy import arithmetic
 
 BUILTIN = {"sft": arithmetic.conversations, "preference": arithmetic.preferences, "prompts": arithmetic.prompts}
@@ -55,9 +55,11 @@ class Origin:
 def origin(part: Part, data_set: str, seed: int, progress: Progress) -> Origin:
     """What there is of a source. Raises InputError where there is none."""
     fetched: dict[str, Path] = {}
-    if part.source.startswith("builtin:"):  # made here, without end
-        made = enumerate(BUILTIN[data_set](seed), 1)
-        return Origin(((f"{part.source}:{number}", row) for number, row in made), iter(()), iter(()), fetched, [], {})
+    if made_here(part.source):
+        task = task_named(part.source)
+        endless = made.rows(task, part.options or {}, data_set, seed) if task else BUILTIN[data_set](seed)
+        numbered = ((f"{part.source}:{number}", row) for number, row in enumerate(endless, 1))
+        return Origin(numbered, iter(()), iter(()), fetched, [], {})
     if not of_hub(part.source):
         folder = Path("data/raw") / data_set
         training, tests, not_read = own(folder, part)

@@ -25,7 +25,7 @@ from llmrl.data import spool
 from llmrl.data.held_out import HELD_OUT, policies, without_near, write_held_out
 from llmrl.data.mixing import quotas, shares
 from llmrl.data.overlap import HeldOut
-from llmrl.data.settings import DATA_SETS, Data, Source
+from llmrl.data.settings import DATA_SETS, Data, Preference, Source
 from llmrl.data.sieve import NEAR, OVER, UNUSED_FOR, Sieve
 from llmrl.data.spool import CHUNK, EVAL, TRAIN, Distinct, Written
 from llmrl.data.summary import closing_lines, shortened
@@ -34,7 +34,7 @@ from llmrl.progress import Progress
 from llmrl.repository import replaced
 
 SIDES = ("train", "eval")
-MORE = 1.02  # of a built-in task's rows are made than are wanted: some may be near-duplicates of held-out prompts
+MORE = 1.02  # of rows are made, where they are, than are wanted: some may be near-duplicates of held-out prompts
 
 
 def prepare(name: str, data: Data, out: Path) -> tuple[dict[str, Any], str]:
@@ -42,13 +42,15 @@ def prepare(name: str, data: Data, out: Path) -> tuple[dict[str, Any], str]:
     not what it must be.
     """
     source: Source = getattr(data, name)
+    if isinstance(source, Preference) and source.sampled:
+        return without_rows(name, out)
     with Progress(f"data/{name}") as progress, tempfile.TemporaryDirectory(dir=out, prefix=".rows-") as folder:
         sieves = sifted(name, data, source, progress, Path(folder))
         reports = [sieve.report() for sieve in sieves]
         held_out, weights = out / HELD_OUT, [sieve.part.weight for sieve in sieves]
         chosen = {"eval": used_rows(sieves, EVAL, shares(rows_on(sieves, EVAL), weights, source.eval_rows))}
         write_held_out(sieves, name, chosen["eval"], held_out)
-        rows = sum(len(sieve.spool.side) for sieve in sieves)
+        rows = sum(len(sieve.spool.side) for sieve in sieves if sieve.task is None)
         without_near(sieves, held_out, progress.counting(rows, "rows compared with held-out prompts"))
         chosen["train"] = used_rows(sieves, TRAIN, quotas(rows_on(sieves, TRAIN), weights, source.rows))
         require_rows(name, data, sieves, chosen)
@@ -72,18 +74,30 @@ def prepare(name: str, data: Data, out: Path) -> tuple[dict[str, Any], str]:
     return {"rows": written, "overlap": overlap}, closing_lines(name, report, sieves)
 
 
+def without_rows(name: str, out: Path) -> tuple[dict[str, Any], str]:
+    """The same of a set whose rows a policy's answers become, once there is one (llmrl/pairs): what is held out of what
+    it is prepared after is handed on.
+    """
+    write_held_out([], name, [], out / HELD_OUT)
+    rows, asked = dict.fromkeys(SIDES, 0), sum(1 for _ in policies(out / HELD_OUT))
+    overlap = {"held_out_prompts": asked, "exact": 0, "shared": 0}
+    report = {"sources": [], "rows": {"read": 0, **rows}, "overlap": overlap}
+    write_text(out / "source.json", json.dumps(report, indent=2) + "\n")
+    return {"rows": rows, "overlap": overlap}, "no rows: data/pairs is made of a policy's answers"
+
+
 def sifted(name: str, data: Data, source: Source, progress: Progress, folder: Path) -> list[Sieve]:
-    """The sources with all that is usable of them: a built-in one last, as it has no end."""
+    """The sources with all that is usable of them: those whose rows are made last, as they have no end."""
     seen = Distinct()
     sieves = [
         Sieve(name, data, part, seen, progress, folder / f"{number}.arrow") for number, part in enumerate(source.parts)
     ]
-    ends = [sieve for sieve in sieves if not sieve.builtin]
+    ends = [sieve for sieve in sieves if not sieve.made]
     for sieve in ends:
         sieve.take()
     total = sum(sieve.part.weight for sieve in sieves)
     for sieve in sieves:
-        if sieve.builtin:
+        if sieve.made:
             scales = [one.counts["train"] / one.part.weight for one in ends]
             scales += [] if source.rows is None else [source.rows / total]
             limits = {"train": min(scales) * sieve.part.weight * MORE + 10}
@@ -100,7 +114,7 @@ def rows_on(sieves: list[Sieve], side: int) -> list[int]:
 
 def used_rows(sieves: list[Sieve], side: int, most: list[int]) -> list[np.ndarray]:
     """Which rows of each source are used on a side (bool), at most so many; the others are counted."""
-    found = [sieve.spool.chosen(side, some, sample=not sieve.builtin) for sieve, some in zip(sieves, most, strict=True)]
+    found = [sieve.spool.chosen(side, some, sample=not sieve.made) for sieve, some in zip(sieves, most, strict=True)]
     for sieve, chosen, count in zip(sieves, found, rows_on(sieves, side), strict=True):
         sieve.counts[OVER] += count - int(chosen.sum())
     return found
@@ -147,9 +161,9 @@ def write(
     for sieve, masks in zip(sieves, chosen["train"], strict=True):
         for place, batch in sieve.spool.batches():
             training = batch.filter(pa.array(masks[place]))
-            for column in spool.COLUMNS[name][0]:
+            for column in spool.COLUMNS[name][0] if sieve.task is None else ():
                 measured.look_up(training.column(column).flatten().field("content"))
-            if sieve.asking.changes:  # and as the data has it, without a template
+            if sieve.asking.changes and sieve.task is None:  # and as the data has it, without a template
                 measured.look_up(training.column("question"))
             files["train"].write(files["train"].fitted(training))
             counted(len(training))
@@ -160,7 +174,8 @@ def write(
     for sieve, masks in zip(sieves, chosen["eval"], strict=True):
         for place, batch in sieve.spool.batches():
             held_out.append(files["eval"].fitted(batch.filter(pa.array(masks[place]))))
-            orders += [0] * len(held_out[-1]) if sieve.builtin else sieve.spool.order[place][masks[place]].tolist()
+            as_made = sieve.made and len(sieves) == 1
+            orders += [0] * len(held_out[-1]) if as_made else sieve.spool.order[place][masks[place]].tolist()
     starts = np.cumsum([0, *map(len, held_out)])
     places = np.argsort(np.array(orders, np.int64), kind="stable")
     for start in range(0, len(places), CHUNK):  # all at once, or from one table, they would take twice the memory

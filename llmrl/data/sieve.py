@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from llmrl.answers import gym
 from llmrl.data import asking, extra, origins
 from llmrl.data.rows import Row
 from llmrl.data.settings import Data, Part
@@ -17,6 +18,7 @@ from llmrl.data.spool import CHUNK, EVAL, TESTED, TRAIN, UNUSED, Distinct, Spool
 from llmrl.errors import DefectiveError, InputError
 from llmrl.progress import Progress
 from llmrl.repository import sha256
+from llmrl.sources import made_here, task_named
 
 # Why a usable row is on neither side.
 TESTS, BY_HASH, NEAR, OVER = UNUSED_FOR = (
@@ -27,6 +29,7 @@ TESTS, BY_HASH, NEAR, OVER = UNUSED_FOR = (
 )
 COUNTED = {TRAIN: "train", EVAL: "eval", TESTED: TESTS, UNUSED: BY_HASH}
 SAMPLES = 3  # whole rows of each source, to read
+IDLE = 300  # rows in succession that are made and of no use, after which a task is taken to have no others
 
 
 class Sieve:
@@ -35,10 +38,12 @@ class Sieve:
     def __init__(self, name: str, data: Data, part: Part, seen: Distinct, progress: Progress, path: Path) -> None:
         self.name, self.data, self.part, self.seen, self.progress = name, data, part, seen, progress
         self.origin = origins.origin(part, name, data.seed, progress)
-        self.shaper = Shaper(name, part.columns, part.format, part.template)
+        own_format = gym.NAME if task_named(part.source) and not part.columns else None  # as its rows have its columns
+        self.shaper = Shaper(name, part.columns, part.format or own_format, part.template)
         self.asking = asking.Asking(part.system, part.template)
         self.spool = Spool(path, name)
-        self.builtin = part.source.startswith("builtin:")
+        self.made, self.task = made_here(part.source), task_named(part.source)
+        self.ended = False  # before there were as many as are asked for
         self.read = 0
         self.dropped: Counter[str] = Counter()  # by reason
         self.examples: dict[str, str] = {}  # where the first row of each reason stands
@@ -46,14 +51,18 @@ class Sieve:
         self.found: dict[str, None] = {}  # the further columns of prompts, in order
         self.left_out: dict[str, str] = {}  # those that are not handed on, with the reason
         self.samples: list[str] = []
-        self.solved = 0  # rows that have a solution
+        self.solved = 0  # rows that have a solution, or a scorer
         self.questions: set[str] = set()  # some two
 
     def take(self, limits: Mapping[str, float] | None = None) -> None:
-        """Take all rows; of a built-in task until there are so many of each side."""
+        """Take all rows; of a task whose rows are made until there are so many of each side, or no others."""
+        idle = 0
         for where, row in self.origin.training:
-            self.one(where, row)
+            idle = 0 if self.one(where, row) else idle + 1
             if limits and all(self.counts[side] >= limit for side, limit in limits.items()):
+                break
+            if self.made and idle == IDLE:
+                self.ended = True
                 break
         for where, row in self.origin.tests:
             self.one(where, row, alone=TESTED)
@@ -66,9 +75,9 @@ class Sieve:
         self.spool.close()
         del self.seen  # once all sources are taken, its memory is free
 
-    def one(self, where: str, given: Mapping[str, Any], alone: int | None = None) -> None:
+    def one(self, where: str, given: Mapping[str, Any], alone: int | None = None) -> bool:
         """Take a row, or count why not; one of a test split (TESTED) or of the evaluation set (EVAL) is held out alone.
-        Raises InputError where it lacks a column.
+        Whether it is of use. Raises InputError where it lacks a column.
         """
         self.read += 1
         if self.read % CHUNK == 0:
@@ -92,14 +101,15 @@ class Sieve:
         except DefectiveError as reason:
             self.dropped[str(reason)] += 1
             self.examples.setdefault(str(reason), where)
-            return
+            return False
         if len(self.questions) < 2:
             self.questions.add(opening.question)
         self.counts[COUNTED[side]] += 1
-        self.solved += shaped.get("solution") is not None
+        self.solved += shaped.get("solution") is not None or self.task is not None
         self.spool.add(shaped, opening, side, order)
         if len(self.samples) < SAMPLES and side in (TRAIN, EVAL):
             self.samples.append(f"{where}\n{to_read(given)}\n->\n{to_read(shaped)}\n")
+        return True
 
     def side(self, opening: asking.Opening, alone: int | None) -> int:
         """The side of the split that a row falls on: by its hash, but for what is held out alone."""
@@ -123,7 +133,7 @@ class Sieve:
     def report(self) -> dict[str, Any]:
         """The source and what became of its rows. Raises InputError where more than the stated share is defective."""
         dropped = self.dropped.most_common()
-        if not self.builtin and self.dropped.total() > self.data.max_defective * self.read:  # which repeats itself
+        if not self.made and self.dropped.total() > self.data.max_defective * self.read:  # which repeats itself
             examples = "; ".join(f"{count} {reason} (first: {self.examples[reason]})" for reason, count in dropped)
             raise InputError(
                 f"data/{self.name}: {self.dropped.total()} of {self.read} rows are defective, more than "
@@ -134,7 +144,11 @@ class Sieve:
         kept = self.read - self.dropped.total()
         counts: dict[str, Any] = {"read": self.read, "kept": kept, "dropped": dict(sorted(self.dropped.items()))}
         first = {reason: self.examples[reason] for reason in counts["dropped"]}
-        further = {"extra_columns": self.extra_columns, "left_out": self.left_out} if self.name == "prompts" else {}
+        further: dict[str, Any] = {}
+        if self.name == "prompts":
+            further = {"extra_columns": self.extra_columns, "left_out": self.left_out}
+        if self.task:
+            further |= {"package": f"{gym.PACKAGE} {gym.version()}", "ended": self.ended}
         return named | {
             "files": {name: sha256(path) for name, path in self.origin.read.items()},
             "held_out_files": self.origin.tested,

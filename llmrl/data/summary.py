@@ -28,6 +28,10 @@ def closing_lines(name: str, report: dict[str, Any], sieves: list[Sieve]) -> str
     dropped = sum((Counter(one["rows"]["dropped"]) for one in found), Counter())
     said = [f"{number:,} {reason} (first: {first[reason]})" for reason, number in sorted(dropped.items())]
     lines.append(f"  dropped: {', '.join(said) or 'none'}")
+    say(
+        "made until no others came",
+        [f"{one['source']} ({rows_of(one['rows']['kept'])})" for one in found if one.get("ended")],
+    )
     say("not used", [f"{counts[reason]:,} {reason}" for reason in UNUSED_FOR if counts[reason]])
     say("columns and fields not used", [f"{one} ({rows_of(number)})" for one, number in total("not_used").items()])
     say(

@@ -27,7 +27,7 @@ from llmrl.lineage.outdated import differing
 from llmrl.lineage.products import Fault, Files, Product, product_hash
 from llmrl.lineage.recount import miscounted, of_others, tables_of
 from llmrl.memory import auto
-from llmrl.plan.workspace import BASE, IN_ORDER
+from llmrl.plan.workspace import BASE, IN_ORDER, PAIRS
 from llmrl.progress import Progress
 from llmrl.session import provenance
 from llmrl.session.commit import git, head
@@ -123,14 +123,18 @@ class Chain:
         Of the held-out rows that TRL evaluated it has a hash that only a tokenizer could compute anew; the file that
         they are from is an input.
         """
-        model = next((one for one in link.products if one.path.startswith("models/")), None)
-        own = link.stage.addressing == BASE or link.name in STAGES
+        model = next((one for one in link.products if one.path.startswith(("models/", "data/pairs"))), None)
+        own = link.stage.addressing in (BASE, PAIRS) or link.name in STAGES
         if not own or not model or PROVENANCE not in model.files:
             return
-        name, anew = f"{model.path}/{PROVENANCE}", f"`dvc repro --force {link.stage.addressing}` makes the model anew"
+        kind = "the pairs" if link.stage.addressing == PAIRS else "the model"
+        name, anew = f"{model.path}/{PROVENANCE}", f"`dvc repro --force {link.stage.addressing}` makes {kind} anew"
         try:
             said = json.loads(model.files[PROVENANCE].read_bytes())
-            right = self.base(link, name) if link.stage.addressing == BASE else self.trained(link, name, said)
+            if link.stage.addressing == PAIRS:
+                right = {"inputs": {path: self.locked(link)[path] for path in said["inputs"]}}
+            else:
+                right = self.base(link, name) if link.stage.addressing == BASE else self.trained(link, name, said)
             names = {part: differing(said[part], right[part]) for part in right}
         except (ValueError, KeyError, TypeError) as error:
             yield Fault(f"{name} is not what a stage writes: {error!r}", anew)
@@ -150,7 +154,7 @@ class Chain:
         if not held_out.files or held_out.files.keys() < held_out.listed.keys():
             link.notes.append(f"{file}: not counted anew, as {folder} is not here")
             return
-        deps = {self.files.relative(dep.fs_path): dep.hash_info.value for dep in link.stage.deps if dep.hash_info}
+        deps = self.locked(link)
         hashes = {path: one.recorded for path, one in self.made.items() if one.recorded}
         own = self.experiment.stages[link.name]
         try:
@@ -166,6 +170,10 @@ class Chain:
         for what in said:
             yield Fault(what, f"`rm {file} && dvc repro {link.stage.addressing}` measures anew")
 
+    def locked(self, link: Link) -> dict[str, Any]:
+        """The hashes that a stage's lock has of what it was made from."""
+        return {self.files.relative(dep.fs_path): dep.hash_info.value for dep in link.stage.deps if dep.hash_info}
+
     def base(self, link: Link, name: str) -> dict[str, Any]:
         """What provenance.json of models/base should say, of what can be told here."""
         model = self.experiment.model
@@ -179,8 +187,8 @@ class Chain:
     def trained(self, link: Link, name: str, said: dict[str, Any]) -> dict[str, Any]:
         """What provenance.json of a stage's model should say, of what can be told here."""
         own, stage = self.experiment.stages[link.name], STAGES[link.name]
-        deps = {self.files.relative(dep.fs_path): dep.hash_info.value for dep in link.stage.deps if dep.hash_info}
-        inputs = [path for path in deps if path.startswith("models/") or path == f"data/{stage.data}/train.parquet"]
+        deps = self.locked(link)
+        inputs = [path for path in deps if path.startswith("models/") or path == f"{stage.folder}/train.parquet"]
         right = {"inputs": said["inputs"] | {path: deps[path] for path in inputs}}
         if link.inputs:  # settings and code may be others, as is said already
             return right

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from llmrl.measuring import intervals
-from llmrl.measuring.answers import Tables, made_of, mean_scores, summary
+from llmrl.measuring.answers import Tables, by_one_name, made_of, mean_scores, summary
 
 if TYPE_CHECKING:
     from llmrl.measuring.settings import Answers
@@ -39,11 +39,11 @@ def miscounted(stage: str, figures: dict[str, Any], tables: Tables, in_float32: 
     sections = {ANSWERS[name]: summary(table) for name, table in tables.items() if name in ANSWERS}
     if "scores" in tables:
         sections["scores"] = mean_scores(tables["scores"])
-    right = {f"{section}.{name}": value for section, several in sections.items() for name, value in several.items()}
+    right = by_one_name(sections)
     said = {
         f"{section}.{name}": value
         for section in (*ANSWERS.values(), "scores")
-        for name, value in figures.get(section, {}).items()
+        for name, value in by_one_name(figures.get(section, {})).items()
         if name != "refused"
     }
     slack: dict[str, float] = {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from llmrl.answers.final import finals
-from llmrl.answers.judging import right
+from llmrl.answers.tasks import is_right, task_of
 from llmrl.measuring import intervals
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ Tables = dict[str, pa.Table]  # of metrics/<stage>/held_out, by the names of the
 HELD_OUT_PROMPTS = Path("data/prompts/eval.parquet")
 ONE = {
     "": pa.string(),
-    "_right": pa.bool_(),  # null where there is no solution
+    "_right": pa.bool_(),  # null where neither a solution nor a scorer tells
     "_tokens": pa.int32(),
     "_ended": pa.bool_(),  # by itself
     "_marked": pa.bool_(),  # has a final answer, marked as asked
     "_repetition": pa.float32(),
 }
 SCHEMA = pa.schema(
-    {"policy": pa.string(), "row": pa.int32(), "prompt": pa.string(), "solution": pa.string()}
+    {"policy": pa.string(), "row": pa.int32(), "task": pa.string(), "prompt": pa.string(), "solution": pa.string()}
     | {f"greedy{what}": kind for what, kind in ONE.items()}
     | {f"sampled{what}": pa.list_(kind) for what, kind in ONE.items()}
 )
@@ -46,11 +46,11 @@ def tabled(
 ) -> pa.Table:
     """The answers of a policy to each prompt, one greedy and several sampled, with what is told of each: SCHEMA."""
 
-    def told(answers: Sequence[Answer], solution: str | None) -> list[tuple]:
+    def told(answers: Sequence[Answer], solution: str | None, extra: str | None) -> list[tuple]:
         return [
             (
                 one.text,
-                None if solution is None else right(one.text, solution, marks),
+                is_right(one.text, solution, extra, marks),
                 one.tokens,
                 one.ended,
                 bool(finals(one.text, marks)),
@@ -60,11 +60,12 @@ def tabled(
         ]
 
     rows = []
-    given = zip(prompts["row"], prompts["prompt"], prompts["solution"], greedy, sampled, strict=True)
-    for row, prompt, solution, one, several in given:
-        known = {"policy": policy, "row": row, "prompt": prompt[-1]["content"], "solution": solution}
-        known |= {f"greedy{what}": value for what, value in zip(ONE, told(one, solution)[0], strict=True)}
-        columns = zip(*told(several, solution), strict=True)
+    asked = (prompts[name] for name in ("row", "prompt", "solution", "extra"))
+    for row, prompt, solution, extra, one, several in zip(*asked, greedy, sampled, strict=True):
+        known = {"policy": policy, "row": row, "task": task_of(extra)}
+        known |= {"prompt": prompt[-1]["content"], "solution": solution}
+        known |= {f"greedy{what}": value for what, value in zip(ONE, told(one, solution, extra)[0], strict=True)}
+        columns = zip(*told(several, solution, extra), strict=True)
         rows.append(known | {f"sampled{what}": list(values) for what, values in zip(ONE, columns, strict=True)})
     return pa.Table.from_pylist(rows, SCHEMA)
 
@@ -92,22 +93,49 @@ def made_of(table: pa.Table) -> dict[str, Any]:
     return found
 
 
-def summary(table: pa.Table) -> dict[str, float]:
-    """The figures of a table of answers. Whether they are right is over the prompts that have a solution; the intervals
-    are over prompts.
+def summary(table: pa.Table) -> dict[str, Any]:
+    """The figures of a table of answers. Whether they are right is over the prompts that have a solution or a scorer;
+    the intervals are over prompts. `by_task` has the same of each task of reasoning-gym, where not all prompts are of
+    one.
     """
     rows = table.select([name for name in table.column_names if name not in ("greedy", "sampled")]).to_pylist()
-    judged = [row for row in rows if row["solution"] is not None]
-    figures: dict[str, float] = {}
+    judged = [row for row in rows if row["greedy_right"] is not None]
+    figures: dict[str, Any] = {}
     if judged:
         samples = [row["sampled_right"] for row in judged]
-        for way, clusters in (("greedy", [[row["greedy_right"]] for row in judged]), ("sampled", samples)):
-            figures |= dict(zip((way, f"{way}_low", f"{way}_high"), intervals.of_clusters(clusters), strict=True))
-        figures |= {f"pass_at_{k}": pass_at(k, samples) for k in powers_of_two(len(samples[0]))}
+        figures = shares_right(judged) | {f"pass_at_{k}": pass_at(k, samples) for k in powers_of_two(len(samples[0]))}
     figures["n"] = len(judged)
     for what in ("ended", "marked", "tokens", "repetition") if rows else ():
         figures[what] = statistics.fmean(value for row in rows for value in row[f"sampled_{what}"])
+    tasks: dict[str | None, list[dict[str, Any]]] = {}
+    for row in rows:
+        tasks.setdefault(row.get("task"), []).append(row)  # tables that were written before there were tasks have none
+    if len(tasks) > 1:
+        named = sorted((name, some) for name, some in tasks.items() if name is not None)
+        figures["by_task"] = {name: shares_right(some) | {"n": len(some)} for name, some in named}
     return figures
+
+
+def shares_right(judged: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The share of these rows' greedy and of their sampled answers that are right, each with its interval."""
+    found: dict[str, float] = {}
+    samples = [row["sampled_right"] for row in judged]
+    for way, clusters in (("greedy", [[row["greedy_right"]] for row in judged]), ("sampled", samples)):
+        found |= dict(zip((way, f"{way}_low", f"{way}_high"), intervals.of_clusters(clusters), strict=True))
+    return found
+
+
+def by_one_name(figures: dict[str, Any]) -> dict[str, float]:
+    """Figures by one name each.
+
+    >>> by_one_name({"n": 3, "by_task": {"chain_sum": {"n": 2}}})
+    {'n': 3, 'by_task.chain_sum.n': 2}
+    """
+    found: dict[str, float] = {}
+    for name, value in figures.items():
+        inner = by_one_name(value) if isinstance(value, dict) else None
+        found |= {name: value} if inner is None else {f"{name}.{key}": one for key, one in inner.items()}
+    return found
 
 
 def mean_scores(scored: pa.Table) -> dict[str, float]:

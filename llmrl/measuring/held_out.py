@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmrl import repository
+from llmrl.answers import gym
 from llmrl.answers.generation import answering, generate
 from llmrl.errors import InputError
 from llmrl.graph import STAGES
@@ -144,7 +145,7 @@ def answerable(
 
 def measure(
     run: Run, folder: str, name: str, prompts: Dataset, refused: int = 0, counting: rows.Counting = rows.unseen
-) -> tuple[dict[str, float], pa.Table]:
+) -> tuple[dict[str, Any], pa.Table]:
     """Greedy and sampled answers of the policy in a folder, by its name, to each prompt, a row a prompt, and how many
     of them are right: figures over all prompts but those that were `refused`, and the rows.
     """
@@ -157,7 +158,9 @@ def measure(
         sampling = longest | {"do_sample": True, "temperature": float(protocol.temperature), "top_k": 0, "top_p": 1.0}
         sampled = generate(*given, **sampling, num_return_sequences=protocol.samples)
     init = Path(run.settings.own.init)
-    known = {"init": str(init), "init_model": repository.digest(init), "answers": asdict(protocol)}
+    known: dict[str, Any] = {"init": str(init), "init_model": repository.digest(init), "answers": asdict(protocol)}
     table = tabled(name, prompts, greedy, sampled, protocol.marks)
+    if table["task"].null_count < len(table):
+        known["reasoning_gym"] = gym.version()
     table = with_origin(table, model=repository.digest(Path(folder)), **known)
     return summary(table) | ({"refused": refused} if refused else {}), table

@@ -24,12 +24,15 @@ PATH = Path("params.yaml")
 
 @dataclass(frozen=True)
 class Experiment:
-    """What params.yaml says, resolved; `stages` by their names."""
+    """What params.yaml says, resolved; `stages` by their names. `asked` is the policy whose answers become pairs, as a
+    stage that started from it would have it.
+    """
 
     model: Model
     data: Data
     stages: dict[str, Settings]
     run: RunSettings
+    asked: Settings
 
 
 def experiment(path: Path = PATH) -> Experiment:
@@ -40,4 +43,5 @@ def experiment(path: Path = PATH) -> Experiment:
     started = processes.count(tree["launch"])
     given = (answers, run, data.max_defective, started)
     stages = {name: Settings.of(name, tree["train"], tree[name], *given) for name in STAGES}
-    return Experiment(model, data, stages, run)
+    asked = Settings.of("dpo", tree["train"], {"init": data.preference.policy}, *given[:-1], processes=1)
+    return Experiment(model, data, stages, run, asked)

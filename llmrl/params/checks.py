@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from dataclasses import replace
 from functools import cache
@@ -67,10 +68,23 @@ def check(path: Path) -> dict[str, Any]:
     raw = read(path)
     tree = plain(raw)
     # Each once, in the order of the file's lines.
-    if found := sorted(mistakes(tree), key=lambda mistake: line(raw, mistake[0])):
+    if found := sorted([*mistakes(tree), *within_braces(raw)], key=lambda mistake: line(raw, mistake[0])):
         said = (f"{path}:{line(raw, keys)}: {dotted(keys)}{text}" for keys, text in found)
         raise InputError("\n".join(dict.fromkeys(said)))
     return tree
+
+
+def within_braces(tree: Any, keys: Keys = ()) -> Found:
+    """Texts such as reasoning_gym:chain_sum in a map or list within braces: without quotes, which DVC drops when it
+    writes the file, DVC cannot read them there.
+    """
+    if isinstance(tree, CommentedMap | CommentedSeq):
+        for key, value in tree.items() if isinstance(tree, CommentedMap) else enumerate(tree):
+            here = (*keys, key if isinstance(key, int) else str(key))
+            yield from within_braces(value, here)
+            if isinstance(value, str) and re.search(r":\S", value) and tree.fa.flow_style():
+                said = f"within braces DVC cannot read {as_yaml(plain(value))}"
+                yield here, f": {said}: write a line for each setting, without them."
 
 
 def line(tree: Any, keys: Keys) -> int:
@@ -111,7 +125,7 @@ def sections() -> dict[str, dict[str, Field]]:
         **stages,
         "answers": fields_of(Answers),
         "run": fields_of(session_settings.RunSettings),
-        **{f"data.{name}": fields_of(data_settings.Source) for name in data_settings.DATA_SETS},
+        **{f"data.{name}": fields_of(fields_of(data_settings.Data)[name].inner) for name in data_settings.DATA_SETS},
     }
 
 
@@ -140,6 +154,11 @@ def mistakes(tree: dict[str, Any]) -> Found:
     for name, section in given.get("data", {}).items():
         if name in data_settings.DATA_SETS and isinstance(section, dict):
             yield from below(("data", name), data_settings.wrong(name, section))
+    preference = given.get("data", {}).get("preference")
+    policy = preference.get("policy") if isinstance(preference, dict) else None
+    if made_of_pairs(policy, given):
+        text = f" (now {as_yaml(policy)}): is trained on pairs, or from what is; name another, as models/sft."
+        yield ("data", "preference", "policy"), text
     train = given.get("train", {})
     yield from below(("train",), adapters_and_packages(train))
     for name in [name for name in STAGES if name in given]:
@@ -149,6 +168,15 @@ def mistakes(tree: dict[str, Any]) -> Found:
     stages = {name: given[name] for name in STAGES if name in given}
     for name, setting, text in unused.without_effect(train, stages):
         yield (name, setting), text
+
+
+def made_of_pairs(folder: Any, stages: dict[str, Any], seen: tuple[Any, ...] = ()) -> bool:
+    """Whether the model in a folder is trained on pairs, or from one that is."""
+    parent, name = os.path.split(os.path.normpath(str(folder)))
+    if parent != "models" or name not in stages or name not in STAGES or name in seen:
+        return False
+    above = (stages[name].get(setting) for setting in STAGES[name].models)
+    return STAGES[name].data == "preference" or any(made_of_pairs(one, stages, (*seen, name)) for one in above)
 
 
 def below(keys: Keys, found: Found) -> Found:

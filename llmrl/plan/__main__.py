@@ -60,6 +60,20 @@ def asked(settings: Settings, data: Data, runs: bool, unprepared: list[str]) -> 
     return found
 
 
+def asked_for_pairs(experiment: Experiment, data: Data, why: Reasons, device: devices.Machine) -> str:
+    """What it takes to have a policy give the answers that become pairs."""
+    preference, policy = data.preference, experiment.asked
+    if workspace.PAIRS not in why:
+        return "up to date"
+    config, _ = config_for(workspace.starts_from("pairs", {**experiment.stages, "pairs": policy}), experiment, why)
+    shape = config and Shape.of(config)
+    time = costs.asking(formula.on_machine(device, policy, shape), data) if shape else None
+    prompts = [data.prompts.rows, data.prompts.eval_rows]
+    number = number_of(None if None in prompts else preference.samples * sum(filter(None, prompts)), bound=True)
+    taken = f"≤ {costs.span(time.seconds)}, {time.how}: {time.by}" if time else f"time: {UNKNOWN}"
+    return f"{number} answers of {preference.policy} to data/prompts, {preference.samples} each; {taken}"
+
+
 def taken(planned: Planned, limit: int | None, time: Time | None) -> dict[str, str]:
     """What a stage of a model whose sizes are known takes."""
     moment, held = formula.fullest(planned)
@@ -152,6 +166,8 @@ def show(all_parts: bool) -> None:
     """Print the plan for this folder and machine. Raises InputError where params.yaml has mistakes, or DVC refuses."""
     experiment, why, device = params.experiment(), workspace.reasons(), devices.machine()
     unprepared = [name for name in DATA_SETS if workspace.PREPARE[name] in why]
+    if experiment.data.preference.sampled and workspace.PAIRS in why and "preference" not in unprepared:
+        unprepared.append("preference")
     data = costs.prepared(experiment.data, but=unprepared)
     origins = {name: workspace.starts_from(name, experiment.stages) for name in STAGES}
     models = {folder: config_for(folder, experiment, why) for folder in origins.values()}
@@ -174,6 +190,8 @@ def show(all_parts: bool) -> None:
     console.print(notes([*(("model", said) for _, said in models.values()), ("device", here)]))
     add_rows(table, columns)
     console.print(table)
+    if experiment.data.preference.sampled:
+        console.print(notes([("pairs", asked_for_pairs(experiment, data, why, device))]), "")
     if lines := legend(columns, unprepared, times):
         console.print(notes(lines), "")
     if why:
@@ -190,7 +208,8 @@ def show(all_parts: bool) -> None:
     if stages and all_parts:
         console.print(in_parts(stages))
     if stages:
-        console.print("Memory is arithmetic (docs/memory.md), with every row as long as it may be.")
+        said = "Memory is of tensors, by arithmetic (docs/memory.md), with every row as long as it may be"
+        console.print(f"{said}{fit.and_the_process(device.kind)}.")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,13 +53,26 @@ def said(planned: Planned, data: Data, device: str) -> dict[str, str]:
 
 
 def prepared(data: Data, but: Collection[str] = ()) -> Data:
-    """The settings with the numbers of rows that `prepare` wrote, of those data sets that lie here, but for some."""
-    found = {}
+    """The settings with the numbers of rows that `prepare` wrote, of those data sets that lie here, but for some. Of
+    pairs that a policy's answers are to become, the most there can be.
+    """
+    found, sampled = {}, data.preference.sampled
     for name in {stage.data for stage in STAGES.values()} - {*but}:
-        files = {"rows": Path("data", name, "train.parquet"), "eval_rows": Path("data", name, "eval.parquet")}
+        folder = Path("data", "pairs" if name == "preference" and sampled else name)
+        files = {"rows": folder / "train.parquet", "eval_rows": folder / "eval.parquet"}
         counts = {key: pq.ParquetFile(file).metadata.num_rows for key, file in files.items() if file.exists()}
         found[name] = replace(getattr(data, name), **counts)
-    return replace(data, **found)
+    data = replace(data, **found)
+    if sampled and "preference" in but:
+        both = (data.preference.rows, data.prompts.rows), (data.preference.eval_rows, data.prompts.eval_rows)
+        rows, eval_rows = (most_pairs(asked, prompts, data.preference.pairs) for asked, prompts in both)
+        data = replace(data, preference=replace(data.preference, rows=rows, eval_rows=eval_rows))
+    return data
+
+
+def most_pairs(asked: int | None, prompts: int | None, each: int) -> int | None:
+    """The most pairs that there can be of so many prompts, where so many are asked for; None where neither is known."""
+    return min((one for one in (asked, prompts and prompts * each) if one is not None), default=None)
 
 
 def steps(settings: Settings, data: Data) -> int | None:
@@ -104,8 +118,8 @@ def time(planned: Planned, data: Data, device: str) -> Time | None:
     judged = stage.generates and settings.own.pass_rate and data.prompts.rows is None
     if judged or (stage.answers and data.prompts.eval_rows is None):
         return None
-    seconds, assumption = assumed(planned, number, data)
-    return Time(seconds, "assumed", f"{assumption}; {by}")
+    seconds, source = assumed(planned, number, data)
+    return Time(seconds, "assumed", f"{source}; {by}")
 
 
 def assumed(planned: Planned, number: int, data: Data) -> tuple[float, str]:
@@ -113,18 +127,12 @@ def assumed(planned: Planned, number: int, data: Data) -> tuple[float, str]:
     of prompts to judge and to answer must be known.
     """
     settings, stage, protocol = planned.settings, planned.stage, planned.settings.answers
-    cores, processes = settings.own.threads or os.cpu_count() or 1, settings.processes
-    speed = CORE * cores * (1 if planned.precision == "fp32" else 2) if planned.kind == "cpu" else GPU * processes
+    speed, tokens = speed_of(planned), partial(token_seconds, planned)
     seconds = past.START + LOADING + number * operations(planned) / speed
-
-    def tokens(sequences: int, new: int, recorded: bool) -> float:  # so many for each: a process generates its own
-        least = (RECORDED if recorded else LAYER[planned.kind]) * planned.shape.layers
-        reading = formula.read_a_token(planned, sequences, new) / READ if planned.kind == "cuda" else 0.0
-        return new * max(least, reading, 2 * planned.parameters * sequences * processes / speed)
-
     saved = replace(planned, saved=True)
     if stage.generates:  # completions, and the answers by which prompts are judged
-        new, rounds = settings.option("max_completion_length"), settings.own.batch / (planned.generated * processes)
+        each = planned.generated * settings.processes
+        new, rounds = settings.option("max_completion_length"), settings.own.batch / each
         seconds += number * rounds * tokens(planned.generated, new, formula.by_graph(planned) or planned.by_vllm)
         if settings.own.pass_rate:
             judged = max(1, protocol.batch // settings.own.pass_samples)
@@ -134,8 +142,42 @@ def assumed(planned: Planned, number: int, data: Data) -> tuple[float, str]:
         times = 1 if settings.own.init in {f"models/{name}" for name in STAGES} else 2
         rounds = -(-(data.prompts.eval_rows or 0) * (1 + protocol.samples) // protocol.batch)
         seconds += times * rounds * tokens(protocol.batch, protocol.max_new_tokens, formula.by_graph(saved))
-    source = f"{speed / 1e12:.2g} TFLOP/s"
-    return seconds, source + (" (a GPU of the 6 GB class at 30 %)" if planned.kind == "cuda" else "")
+    return seconds, assumption(planned)
+
+
+def speed_of(planned: Planned) -> float:
+    """The floating-point operations a second that a stage is assumed to reach."""
+    cores = planned.settings.own.threads or os.cpu_count() or 1
+    if planned.kind == "cpu":
+        return CORE * cores * (1 if planned.precision == "fp32" else 2)
+    return GPU * planned.settings.processes
+
+
+def assumption(planned: Planned) -> str:
+    """The same in words."""
+    source = f"{speed_of(planned) / 1e12:.2g} TFLOP/s"
+    return source + (" (a GPU of the 6 GB class at 30 %)" if planned.kind == "cuda" else "")
+
+
+def token_seconds(planned: Planned, sequences: int, new: int, recorded: bool) -> float:
+    """The seconds of so many new tokens of each of some sequences: a process generates its own."""
+    least = (RECORDED if recorded else LAYER[planned.kind]) * planned.shape.layers
+    reading = formula.read_a_token(planned, sequences, new) / READ if planned.kind == "cuda" else 0.0
+    operations = 2 * planned.parameters * sequences * planned.settings.processes
+    return new * max(least, reading, operations / speed_of(planned))
+
+
+def asking(planned: Planned, data: Data) -> Time | None:
+    """The time in which a policy gives the answers that become pairs, to all prompts; None where their number is not
+    known yet. By arithmetic alone: each is as long as it may be.
+    """
+    protocol, samples = planned.settings.answers, data.preference.samples
+    if data.prompts.rows is None or data.prompts.eval_rows is None:
+        return None
+    at_once, saved = max(1, protocol.batch // samples), replace(planned, saved=True)
+    rounds = -(-(data.prompts.rows + data.prompts.eval_rows) // at_once)
+    each = token_seconds(planned, at_once * samples, protocol.max_new_tokens, formula.by_graph(saved))
+    return Time(past.START + LOADING + rounds * each, "assumed", assumption(planned))
 
 
 def operations(planned: Planned) -> int:

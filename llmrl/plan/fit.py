@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 LORA = {"rank": 16, "alpha": 32}
+# Bytes that are resident on a CPU beside a stage's tensors: Python, torch, TRL and their libraries, before a model is
+# loaded (bench.resident). Of a GPU's memory they take nothing; run.memory_gib is of tensors.
+PROCESS = 9 * GIB // 10
 
 Changes = dict[str, Any]  # settings, as in sft.micro_batch, and their new values
 
@@ -158,7 +161,12 @@ def breakdown(planned: Planned) -> str:
     """What the stage is expected to take, the moment at which it takes most, and what takes most of that."""
     moment, parts = formula.fullest(planned)
     largest = ", ".join(f"{part} {size(held)}" for part, held in sorted(parts.items(), key=lambda one: -one[1])[:3])
-    return f"{size(formula.total(parts))} in tensors ({moment}: {largest})"
+    return f"{size(formula.total(parts))} in tensors ({moment}: {largest}{and_the_process(planned.kind)})"
+
+
+def and_the_process(kind: str) -> str:
+    """What is resident beside the tensors on a kind of device, in words to add."""
+    return f"; beside them the process, {size(PROCESS)}" if kind == "cpu" else ""
 
 
 def shortage(planned: Planned, limit: float | None, of: str) -> str | None:

@@ -1,11 +1,12 @@
 """How long a stage takes by its past runs on this machine: which of them are alike, and what they took.
 
-runs/*/run.json, metrics.jsonl -> seconds a step, evaluations among them, and those of all that is around the training
+runs/*/run.json, metrics.jsonl -> seconds a step, of an evaluation, and of all that is around the training
 """
 
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from llmrl.session.records import records
 if TYPE_CHECKING:
     from llmrl.data.settings import Data
     from llmrl.memory.formula import Planned
+    from llmrl.training.settings import Settings
 
 LATEST = 100  # runs of a stage that are looked at: with all, each would begin later than the one before
 START = 6  # seconds: Python, torch and TRL, before there is a record
@@ -88,7 +90,8 @@ def by_past_runs(planned: Planned, number: int, data: Data, device: str) -> tupl
     judging = ["judging prompts"] if everything.get("pass_rate") else []
     if missing := [name for name in (*judging, "measuring before", "measuring after") if name not in phases]:
         said += f", without {', '.join(missing)}: no such run has come so far"
-    return START + number * each + sum(phases.values()), said
+    evaluating = evaluations(settings, number) * an_evaluation(last)
+    return START + number * each + evaluating + sum(phases.values()), said
 
 
 def costing(stage: str, record: Past) -> dict[str, Any]:
@@ -155,13 +158,37 @@ def past_runs() -> list[Past]:
 
 
 def a_step(record: Past) -> float | None:
-    """The seconds a step of a run took, evaluations and checkpoints among them; None of one that logged no two."""
+    """The seconds a step of a run took, checkpoints among them and, of one that evaluates by epochs, evaluations; None
+    of one that logged no two.
+    """
+    lines = journal(record)
+    logged = [place for place, line in enumerate(lines) if "loss" in line]
+    if not logged or lines[logged[-1]]["step"] == lines[logged[0]]["step"]:
+        return None
+    first, *between, last = lines[logged[0] : logged[-1] + 1]
+    counted = record["settings"].get("eval_strategy") == "steps"
+    evaluating = sum(line.get("eval_runtime", 0.0) for line in between) if counted else 0.0
+    return (last["seconds"] - first["seconds"] - evaluating) / (last["step"] - first["step"])
+
+
+def an_evaluation(record: Past) -> float:
+    """The seconds that a run's last evaluation took: that before the training, where no other came; 0 of none."""
+    return next((line["eval_runtime"] for line in reversed(journal(record)) if "eval_runtime" in line), 0.0)
+
+
+def evaluations(settings: Settings, number: int) -> int:
+    """How many there are in so many steps. By steps of a past run they are no share: a short one had none."""
+    if settings.trl.get("eval_strategy") != "steps":
+        return 0
+    every = settings.option("eval_steps") or settings.option("logging_steps")
+    return int(number // (every if every >= 1 else max(1, math.ceil(every * number))))
+
+
+def journal(record: Past) -> list[dict[str, Any]]:
+    """What a run has logged."""
     file: Path = record["folder"] / "metrics.jsonl"
     whole = file.read_text(encoding="utf-8").rpartition("\n")[0] if file.exists() else ""  # the last may be cut short
-    taken = [(line["step"], line["seconds"]) for line in map(json.loads, whole.splitlines()) if "loss" in line]
-    if not taken or taken[-1][0] == taken[0][0]:
-        return None
-    return (taken[-1][1] - taken[0][1]) / (taken[-1][0] - taken[0][0])
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def overlap(one: Past, other: Past) -> bool:

@@ -14,7 +14,8 @@ from llmrl.training.settings import Settings
 
 BASE = "models/dvc.yaml:base"
 PREPARE = {name: f"data/dvc.yaml:prepare@{name}" for name in DATA_SETS}
-IN_ORDER = (BASE, *PREPARE.values(), *STAGES)
+PAIRS = "data/dvc.yaml:pairs"
+IN_ORDER = (BASE, *PREPARE.values(), "sft", PAIRS, *(name for name in STAGES if name != "sft"))
 
 Reasons = dict[str, list[str]]  # the stages that would run, each with why
 

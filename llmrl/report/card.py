@@ -25,7 +25,7 @@ from llmrl.folders import PROVENANCE
 from llmrl.graph import STAGES
 from llmrl.lineage.ancestry import HELD_OUT, Facts, facts
 from llmrl.measuring.answers import policy_name
-from llmrl.sources import of_hub
+from llmrl.sources import SAMPLED, of_hub
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
@@ -64,6 +64,9 @@ def rows_from(sources: list[dict[str, Any]]) -> str:
     found = []
     for one in sources:
         name = one["source"]
+        if name == SAMPLED:
+            found.append(f"right and wrong answers of {as_code(one['policy'])} to `data/prompts`")
+            continue
         at = f" at {one['revision'][:7]}" if one.get("revision") else ""
         found.append(f"files of its maker's own ({name})" if name == "raw" else f"{as_code(name)}{at}")
     return ", ".join(dict.fromkeys(found))
@@ -99,7 +102,8 @@ def results(facts: Facts) -> list[EvalResult]:
     hub = [one for one in sources if of_hub(one["source"])]
     figures = facts.model.figures.get("answers", {}) if facts.answers else facts.model.figures
     names = METRICS if facts.answers else {"accuracy": "accuracy"}
-    of = f" of {', '.join(dict.fromkeys(one['source'] for one in sources))}" if sources else ""
+    known = (f"answers of {one['policy']}" if one["source"] == SAMPLED else one["source"] for one in sources)
+    of = f" of {', '.join(dict.fromkeys(known))}" if sources else ""
     return [
         EvalResult(
             task_type=TASKS[facts.answers],
@@ -226,6 +230,11 @@ def answered(facts: Facts) -> Iterator[str]:
         for key, title in ANSWERS.items():
             if any(key in figures for figures in columns.values()):
                 yield f"| {title} | {' | '.join(with_interval(figures, key) for figures in columns.values())} |"
+        by_task = [figures.get("by_task", {}) for figures in columns.values()]
+        for task in dict.fromkeys(task for figures in by_task for task in figures):
+            for key in ("greedy", "sampled"):
+                cells = (with_interval(figures.get(task, {}), key) for figures in by_task)
+                yield f"| {task}: {ANSWERS[key]} | {' | '.join(cells)} |"
     for one in facts.chain:
         if one.stage and not STAGES[one.stage].answers and "accuracy" in one.figures:
             n = f" of {one.figures['n']} held-out pairs" if "n" in one.figures else " of held-out pairs"

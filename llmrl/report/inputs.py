@@ -24,9 +24,11 @@ from llmrl.data.overlap import HeldOut, N
 from llmrl.data.settings import DATA_SETS
 from llmrl.data.spool import COLUMNS
 from llmrl.graph import STAGES
+from llmrl.pairs.summary import WITHOUT
 from llmrl.report.curves import COLOURS
 from llmrl.report.document import Block, Chart, Command, Grid, Heading, Quote, Quotes, Section, Tone, Words
 from llmrl.report.recorded import WORKSPACE, Recorded, bringing, kept
+from llmrl.sources import SAMPLED
 
 TITLE = "What went in"
 MOST = 100_000  # rows of which lengths are counted, from all over a file: a second or two
@@ -45,6 +47,22 @@ REASONS = {
     "rows_too_hard": "too hard",
 }
 
+# What is counted of a policy's answers, as metrics/ calls it.
+PAIRED = {
+    "prompts": "prompts asked",
+    **WITHOUT,
+    "answers": "answers",
+    "right": "right",
+    "cut_off": "cut off, in no pair",
+    "empty": "empty, in no pair",
+    "pairs": "pairs",
+    "chosen_tokens": "tokens of a chosen answer",
+    "rejected_tokens": "tokens of a rejected one",
+    "shorter_right": "the shorter is the chosen one (ties count half)",
+    "longer_right": "the longer is the chosen one (ties count half)",
+}
+BY_LENGTH = 0.6  # of pairs, ranked right by their lengths alone: worth a look
+
 Files = dict[str, Path]
 
 
@@ -60,11 +78,12 @@ def what_went_in(experiment: Recorded) -> Section:
     blocks: list[Block] = [*unprepared(experiment, files)]
     blocks += overlapping(experiment, prepared, files)
     blocks += [*rows_read(experiment, sources), *rows_kept(experiment, prepared, sources), *kept_out(experiment)]
+    blocks += answers_paired(experiment)
     trained = {name: files[name]["train.parquet"] for name in prepared if "train.parquet" in files.get(name, {})}
-    blocks += how_long(trained)
+    blocks += how_long(experiment, trained)
     if trained:
         blocks.append(Heading("Rows to train on"))
-    blocks += [Quotes(f"data/{name}", samples(name, path)) for name, path in trained.items()]
+    blocks += [Quotes(folder_of(experiment, name), samples(name, path)) for name, path in trained.items()]
     return Section("inputs", TITLE, blocks)
 
 
@@ -72,13 +91,27 @@ def data_files(experiment: Recorded) -> dict[str, Files | None]:
     """The files of each data set by their names, here or in DVC's cache; None where they are in neither."""
     here = experiment.revision == WORKSPACE
     with repository.caches() as repo:
-        return {name: kept(repo, experiment.locks, f"data/{name}", here) for name in DATA_SETS}
+        found = {name: kept(repo, experiment.locks, folder_of(experiment, name), here) for name in DATA_SETS}
+        pairs = found["preference"]
+        if pairs and HELD_OUT not in pairs and (beside := kept(repo, experiment.locks, "data/preference", here)):
+            found["preference"] = pairs | {HELD_OUT: beside[HELD_OUT]} if HELD_OUT in beside else pairs
+    return found
+
+
+def folder_of(experiment: Recorded, name: str) -> str:
+    """Where the rows of a data set lie: those of a policy's answers apart, as it was trained in between."""
+    return "data/pairs" if name == "preference" and paired_answers(experiment) else f"data/{name}"
+
+
+def paired_answers(experiment: Recorded) -> dict[str, Any]:
+    """By side what became of the answers that pairs were made of; nothing where these are of other data."""
+    return {key: value for key, value in experiment.data.get("preference", {}).items() if key in ("train", "eval")}
 
 
 def unprepared(experiment: Recorded, files: dict[str, Files]) -> Iterator[Block]:
     """What is missing, and the command that brings it."""
     place = "" if experiment.revision == WORKSPACE else f"in a checkout of {experiment.revision} "
-    missing = [f"data/{name}" for name in DATA_SETS if name not in files and experiment.data.get(name)]
+    missing = [folder_of(experiment, name) for name in DATA_SETS if name not in files and experiment.data.get(name)]
     if missing:
         yield Words(
             f"Neither here nor in this machine's cache: {enumerated(missing)}. What was read and dropped, lengths and "
@@ -105,15 +138,15 @@ def overlapping(experiment: Recorded, prepared: list[str], files: dict[str, File
     limit = experiment.params.get("data", {}).get("max_overlap", OVERLAP)
     clean: dict[int, list[str]] = {}  # by how many were looked for
     for name in prepared:
-        overlap = experiment.data[name].get("overlap", {})
+        overlap, folder = experiment.data[name].get("overlap", {}), folder_of(experiment, name)
         asked, exact, shared = (overlap.get(key, 0) for key in ("held_out_prompts", "exact", "shared"))
         if not shared:
-            clean.setdefault(asked, []).append(f"data/{name}")
+            clean.setdefault(asked, []).append(folder)
             continue
         tone: Tone = "bad" if exact or shared > min(limit, OVERLAP) * asked else "note"
         said = (
             f"{shared:,} of the {asked:,} held-out prompts ({shared / asked:.1%}) stand in the text to train on of "
-            f"data/{name}: {exact or 'none'} word for word, {shared - exact or 'none'} for the most part (over half of "
+            f"{folder}: {exact or 'none'} word for word, {shared - exact or 'none'} for the most part (over half of "
             f"the words, in runs of {N} or more, and all numbers)."
         )
         if tone == "bad":
@@ -124,7 +157,7 @@ def overlapping(experiment: Recorded, prepared: list[str], files: dict[str, File
             said += f" `data.max_overlap` allows {limit:g}; the profiles stop at {OVERLAP:g}."
         yield Words(said, tone)
         if found := examples(name, files.get(name, {})):
-            yield Quotes(f"Held-out prompts, each with a text to train on in data/{name} that has it", found)
+            yield Quotes(f"Held-out prompts, each with a text to train on in {folder} that has it", found)
     for asked, names in clean.items():
         where = f"the text to train on of {enumerated(names)}"
         if asked:
@@ -187,6 +220,7 @@ def source_named(name: str, part: dict[str, Any]) -> str:
     more += [f"weight {part['weight']:g}"] if part.get("weight", 1) != 1 else []
     more += [f"format {part['format']}"] if part.get("format") else []
     more += [key for key in ("system", "template") if part.get(key)]
+    more += [f"answers of {part['policy']}"] if part.get("source") == SAMPLED else []
     return f"{name}: {part.get('source', 'not known')}" + (f" ({', '.join(more)})" if more else "")
 
 
@@ -221,6 +255,29 @@ def rows_kept(experiment: Recorded, prepared: list[str], sources: dict[str, dict
     yield Grid(["usable rows", *prepared], rows)
 
 
+def answers_paired(experiment: Recorded) -> Iterator[Block]:
+    """What became of the policy's answers of which pairs were made, and what their lengths alone tell."""
+    if not (told := paired_answers(experiment)):
+        return
+    yield Heading("Pairs from the policy's own answers")
+    names = [name for name in PAIRED if any(counts.get(name) is not None for counts in told.values())]
+    rows = [[PAIRED[name], *(as_counted(counts.get(name)) for counts in told.values())] for name in names]
+    yield Grid(["", *({"train": "to train on", "eval": "held out"}[side] for side in told)], rows)
+    share = max(told["train"][name] for name in ("shorter_right", "longer_right"))
+    kind = "longer" if told["train"]["longer_right"] == share else "shorter"
+    yield Words(
+        f"Who saw lengths alone would choose rightly in {share:.0%} of the pairs to train on, by the {kind} answer.",
+        "note" if share > BY_LENGTH else "plain",
+    )
+
+
+def as_counted(value: float | None) -> str:
+    """A count, a mean or a share."""
+    if value is None:
+        return NONE
+    return f"{value:,}" if isinstance(value, int) else f"{value:.0%}" if value <= 1 else f"{value:,.1f}"
+
+
 def kept_out(experiment: Recorded) -> Iterator[Block]:
     """The rows that the stages did without, most of all those that are too long."""
     rows, notes = [], []
@@ -234,7 +291,15 @@ def kept_out(experiment: Recorded) -> Iterator[Block]:
         used, lost = int(figures["rows"]), sum(found.values())
         whole = sum(experiment.data.get(table.data, {}).get("rows", {}).values()) or used + lost
         said = ", ".join(f"{why}: {number:,}" for why, number in found.items())
-        rows.append([stage, f"data/{table.data}", f"{used:,}", said or "none", f"{limit:,} tokens" if limit else NONE])
+        rows.append(
+            [
+                stage,
+                folder_of(experiment, table.data),
+                f"{used:,}",
+                said or "none",
+                f"{limit:,} tokens" if limit else NONE,
+            ]
+        )
         if lost > LEFT_OUT * whole:
             notes.append(Words(f"{stage} did without {lost:,} of {whole:,} rows ({lost / whole:.0%}), {said}.", "bad"))
         if refused := figures.get("answers", {}).get("refused"):
@@ -285,7 +350,7 @@ def of_parts(name: str, table: pa.Table) -> dict[str, np.ndarray]:
     return {called: characters_of(table.column(column)) for column, called in names.items()}
 
 
-def how_long(trained: dict[str, Path]) -> Iterator[Block]:
+def how_long(experiment: Recorded, trained: dict[str, Path]) -> Iterator[Block]:
     """How long the rows to train on are: charts, and the numbers."""
     rows, charts, some = [], [], False
     for name, path in trained.items():
@@ -298,7 +363,7 @@ def how_long(trained: dict[str, Path]) -> Iterator[Block]:
             middle, high, most = np.quantile(of_rows, [0.5, 0.95, 1])
             rows.append([f"{name}: {part}", f"{len(of_rows):,}", *(f"{value:,.0f}" for value in (middle, high, most))])
         if values:
-            charts.append(drawn(name, values))
+            charts.append(drawn(folder_of(experiment, name), values))
     if rows:
         yield Heading("Lengths")
         yield from charts
@@ -306,7 +371,7 @@ def how_long(trained: dict[str, Path]) -> Iterator[Block]:
         yield Grid(["characters", "rows", "median", "95 %", "longest"], rows, caption)
 
 
-def drawn(name: str, values: dict[str, np.ndarray]) -> Chart:
+def drawn(folder: str, values: dict[str, np.ndarray]) -> Chart:
     """The shares of rows by length, up to the longest but for one in a hundred."""
     top = max(float(np.quantile(of_rows, 0.99)) for of_rows in values.values())
     width = max(1, math.ceil((top + 1) / BINS))
@@ -335,7 +400,7 @@ def drawn(name: str, values: dict[str, np.ndarray]) -> Chart:
         },
     }
     words = "; ".join(f"{part}: half are up to {np.median(found):,.0f} characters" for part, found in values.items())
-    title = f"data/{name}: length of the rows to train on"
+    title = f"{folder}: length of the rows to train on"
     return Chart(title, drawing, f"{words}. The last step has all that are longer.")
 
 

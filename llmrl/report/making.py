@@ -151,7 +151,7 @@ def value_of(params: dict[str, Any], name: str) -> str:
 def products(experiment: Recorded) -> Iterator[Block]:
     """Each data set and model: from what it was made, its hash, and where that is recorded."""
     yield Heading("Data and models")
-    paths = [*(f"data/{name}" for name in DATA_SETS), *(f"models/{name}" for name in MADE)]
+    paths = [*(f"data/{name}" for name in (*DATA_SETS, "pairs")), *(f"models/{name}" for name in MADE)]
     outs = {out["path"]: out for entry in experiment.locks.values() for out in entry.get("outs", ())}
     committed = hashes_at(experiment.commit or "HEAD")
     rows, apart = [], dict[str, list[str]]()
@@ -191,8 +191,10 @@ def hashes_at(at: str) -> set[str]:
 def made_from(experiment: Recorded, path: str) -> str:
     """The source of a data set or of the base model, with its commit; of a stage's model those that it was made of."""
     folder, name = path.split("/")
-    if folder == "models" and name in STAGES:
+    if path == "data/pairs" or (folder == "models" and name in STAGES):
         deps = repository.locked(experiment.locks.get(name, {}), "deps")
+        if "data/preference" in deps:  # which data/pairs has as it stands
+            return "data/preference"
         return ", ".join(
             dep for dep in deps if dep.startswith(("data/", "models/")) and not dep.endswith("eval.parquet")
         )

@@ -56,6 +56,7 @@ def what_came_of_it(experiment: Recorded) -> Section:
         said.append(drawn(figures))
     if figures:
         said.append(side_by_side(experiment, found, figures))
+        said += by_task(experiment, [*figures])
     if gains := gains_of(experiment, found):
         said.append(gains)
     return Section("outcome", TITLE, said)
@@ -172,6 +173,18 @@ def side_by_side(experiment: Recorded, found: dict[str, Measured], figures: dict
         rows,
         caption,
     )
+
+
+def by_task(experiment: Recorded, policies: list[str]) -> list[Grid]:
+    """What is right of each task of reasoning-gym, where the held-out prompts are not all of one."""
+    told = {policy: closing(experiment, policy).get("by_task", {}) for policy in policies}
+    prompts = {task: of["n"] for tasks in told.values() for task, of in tasks.items()}
+    rows = []
+    for task, n in sorted(prompts.items()):
+        for way in WAYS:
+            ends = [[of.get(task, {}).get(f"{way}{end}", NAN) for end in ("", "_low", "_high")] for of in told.values()]
+            rows.append([f"{task} (n = {n:,}), {TITLES[way]}", *(with_ends(way, (a, b, c)) for a, b, c in ends)])
+    return [Grid(["", *policies], rows, "The same of each task, by its own scorer.")] if rows else []
 
 
 def ranked_right(experiment: Recorded, stage: str) -> Interval | None:

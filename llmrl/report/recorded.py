@@ -206,6 +206,9 @@ def read(repo: Repo, revision: str) -> Recorded:
         name: parsed(f"metrics/data/{name}.json").get("data", {}).get(name, {})
         for name in ("sft", "preference", "prompts")
     }
+    pairs = parsed("metrics/data/pairs.json").get("data", {}).get("pairs", {})
+    if pairs.keys() - {"rows", "overlap"}:  # of a policy's own answers, which data/preference has not
+        data["preference"] = pairs
     curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for stage in STAGES:
         folder = fs.join(str(root), f"metrics/{stage}/plots/metrics/{stage}")
@@ -216,7 +219,7 @@ def read(repo: Repo, revision: str) -> Recorded:
         }
     tables: dict[str, dict[str, pa.Table]] = {}
     provenance: dict[str, dict[str, Any]] = {}
-    missing = [f"data/{name}" for name in data if hash_of(locks, f"data/{name}")]
+    missing = [f"data/{name}" for name in (*data, "pairs") if hash_of(locks, f"data/{name}")]
     missing = [product for product in missing if not kept(repo, locks, product, here)]
     for stage in ("base", *STAGES):
         made, answers = f"models/{stage}", f"metrics/{stage}/held_out"

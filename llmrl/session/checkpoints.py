@@ -2,6 +2,8 @@
 
     step-40/     a checkpoint of TRL's trainer, and what it leaves out (resume.json)
     judged/      grpo: how well the policy it starts from answers each prompt (difficulty.py)
+    answers-…/   pairs: a policy's answers to some of the prompts, judged
+    answered/    pairs: that there are all of them, and what made them, until DVC has recorded the stage
     trained/     the trained model (model/), until DVC has recorded the stage
     unfinished/  where these are written; nothing in it counts
 
@@ -26,6 +28,7 @@ from llmrl.folders import PROVENANCE
 from llmrl.session import locks, provenance
 
 STATE = "resume.json"
+ANSWERED, ANSWERS = "answered", "answers-"  # of pairs
 ABANDONED = 3  # experiments that were never finished and keep their checkpoints, the last ones worked at
 
 
@@ -47,6 +50,8 @@ def progress(place: Path) -> str:
             return "goes on with the trained model"
         if newest := store.newest():
             return f"goes on from {newest.name.replace('-', ' ')}"
+        if answers := store.answers():
+            return f"goes on after {len(answers)} {'batches' if len(answers) > 1 else 'batch'} of answers"
     return "begins this stage anew"
 
 
@@ -86,6 +91,10 @@ class Store:
     def steps(self) -> list[Path]:
         """The checkpoints, oldest first."""
         return sorted(self.folder.glob("step-*"), key=lambda step: int(step.name.removeprefix("step-")))
+
+    def answers(self) -> list[Path]:
+        """What a policy has answered so far, of which pairs are made."""
+        return [*self.folder.glob(f"{ANSWERS}*")]
 
     def newest(self) -> Path | None:
         return next(reversed(self.steps()), None)
@@ -133,12 +142,13 @@ def last_change(folder: Path) -> float:
 
 def is_recorded(place: Path) -> bool:
     """Whether DVC has what the stage made, and can bring it back, so that it needs no checkpoint any more."""
-    for record in place.glob(f"*/trained/model/{PROVENANCE}"):
+    made = "data/pairs" if place.parent.name == "pairs" else f"models/{place.parent.name}"
+    for record in (*place.glob(f"*/trained/model/{PROVENANCE}"), *place.glob(f"*/{ANSWERED}/{PROVENANCE}")):
         try:
             made_by = json.loads(record.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             continue
-        if provenance.cached(place.parent.name, made_by):
+        if provenance.cached(made, made_by):
             return True
     return False
 

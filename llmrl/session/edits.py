@@ -13,15 +13,22 @@ import yaml
 from llmrl import repository
 
 
-def snapshot(stage: str) -> dict[str, Any]:
-    """What DVC records of a stage's own settings and code, by where it stands, as dvc.yaml names it."""
-    declared = repository.load(Path("dvc.yaml"))["stages"][stage]
+def snapshot(stage: str, file: Path = Path("dvc.yaml")) -> dict[str, Any]:
+    """What DVC records of a stage's own settings and code, by where it stands, as its dvc.yaml names it."""
+    declared = repository.load(file)["stages"][stage]
     try:
         sections = repository.load(Path("params.yaml"))
     except yaml.YAMLError:  # in the middle of an edit
         sections = {}
-    found: dict[str, Any] = {f"params.yaml ({name})": sections.get(name) for name in declared["params"]}
+    found: dict[str, Any] = {f"params.yaml ({name})": setting(sections, name) for name in declared["params"]}
     return found | {str(file): repository.digest(file) for file in code(declared["deps"])}
+
+
+def setting(sections: Any, name: str) -> Any:
+    """That of a dotted name; None where there is none."""
+    for key in name.split("."):
+        sections = sections.get(key) if isinstance(sections, dict) else None
+    return sections
 
 
 def code(deps: list[str]) -> Iterator[Path]:

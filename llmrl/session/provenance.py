@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmrl import repository
+from llmrl.answers import gym
 from llmrl.errors import InputError
 from llmrl.folders import PROVENANCE, TRAINING
 from llmrl.graph import STAGES
@@ -49,7 +50,7 @@ def made_by(settings: Settings, eval_rows: Dataset) -> dict[str, Any]:
     InputError where an input is not what DVC recorded when it was made.
     """
     stage = STAGES[settings.stage]
-    rows = Path("data", stage.data)
+    rows = Path(stage.folder)
     models = [Path(getattr(settings.own, setting)) for setting in stage.models]
     digests, recorded = {path: repository.digest(path) for path in (*models, rows)}, repository.recorded()
     for path, digest in digests.items():
@@ -69,24 +70,53 @@ def made_by(settings: Settings, eval_rows: Dataset) -> dict[str, Any]:
             f"{rows / 'eval.parquet'}, {len(eval_rows)} rows": held_out,
         },
         "code": code(settings),
-        "versions": versions(settings.packages),
+        "versions": versions({*settings.packages, *scorers(settings)}),
     }
     return json.loads(json.dumps(found, sort_keys=True))  # as it is read again
+
+
+def scorers(settings: Settings) -> list[str]:
+    """The packages whose scorers decide on which prompts a stage is trained, as the rows tell."""
+    from llmrl.training.rows import extra_columns
+
+    judges = STAGES[settings.stage].generates and settings.own.pass_rate
+    return [gym.PACKAGE] if judges and gym.NAME in extra_columns() else []
+
+
+def what_makes(
+    settings: dict[str, Any], inputs: Iterable[Path], modules: Iterable[str], packages: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The same of what no trainer makes: of its settings, inputs, the modules that run it, and the packages it takes
+    beside those that every stage does.
+    """
+    found = {
+        "settings": settings,
+        "inputs": {str(path): repository.digest(path) for path in inputs},
+        "code": code_of(modules),
+        "versions": versions(packages),
+    }
+    return json.loads(json.dumps(found, sort_keys=True))
 
 
 def code(settings: Settings) -> dict[str, str]:
     """Each file of ours that decides a byte of the model, and a hash of what it does.
 
     These are the stage's script, what runs its training and what they import, but for what these settings leave out.
-    Comments, docstrings and the texts of errors do nothing.
     """
-    waiting = [f"stages.{settings.stage}", *TRAINING_RUNS]
-    files: dict[str, str] = {}
-    unused = set(UNDECIDING)
+    unused = []
     if not getattr(settings.own, "pass_rate", None):
-        unused.add("llmrl.training.difficulty")
+        unused.append("llmrl.training.difficulty")
     if not getattr(settings.own, "rewards", {}).keys() - {"reward_model"}:
-        unused.add("llmrl.rewards")
+        unused.append("llmrl.rewards")
+    return code_of([f"stages.{settings.stage}", *TRAINING_RUNS], unused)
+
+
+def code_of(modules: Iterable[str], leaving_out: Iterable[str] = ()) -> dict[str, str]:
+    """Each file of ours that these modules are or import, but some, and a hash of what it does. Comments, docstrings
+    and the texts of errors do nothing.
+    """
+    waiting, unused = [*modules], {*UNDECIDING, *leaving_out}
+    files: dict[str, str] = {}
     while waiting:
         name = waiting.pop()
         path = Path(*name.split("."))
@@ -136,18 +166,18 @@ def imported(tree: ast.AST) -> list[str]:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in (*LIBRARIES, *packages)}}
+    return {"python": platform.python_version(), **{name: version(name) for name in (*LIBRARIES, *sorted(packages))}}
 
 
-def cached(stage: str, made_by: dict[str, Any]) -> dict[str, Path] | None:
-    """The files, in DVC's cache, of a stage's model that was made so, by their names in it; None where it is not whole.
+def cached(out: str, made_by: dict[str, Any]) -> dict[str, Path] | None:
+    """The files, in DVC's cache, of a product, models/grpo say, that was made so, by their names in it; None where it
+    is not whole.
 
     Other versions and another device make it no other experiment, as DVC sees it.
     """
     with repository.caches() as repo:
         cache, runs = repo.cache.local, Path(repo.stage_cache.cache_dir)
-        out = f"models/{stage}"
-        locks = [repository.load(Path("dvc.lock")).get("stages", {}).get(stage, {})]
+        locks = [stage for lock in repository.LOCKS for stage in repository.load(lock).get("stages", {}).values()]
         # What was made here and stands in no dvc.lock now, as another experiment's.
         locks += [repository.load(path) for path in runs.glob("*/*/*") if out.encode() in path.read_bytes()]
         made = {one["md5"]: None for lock in locks for one in lock.get("outs", []) if one["path"] == out}
@@ -159,6 +189,7 @@ def cached(stage: str, made_by: dict[str, Any]) -> dict[str, Path] | None:
             except (FileNotFoundError, KeyError, ValueError):
                 continue
             alike = all(record.get(what) == made_by[what] for what in ("settings", "inputs", "code"))
-            if alike and TRAINING in files and all(file.exists() for file in files.values()):
+            whole = TRAINING in files or not out.startswith("models/")
+            if alike and whole and all(file.exists() for file in files.values()):
                 return files
     return None

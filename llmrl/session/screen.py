@@ -20,7 +20,7 @@ import datasets
 import torch
 from rich import box
 from rich.console import Console, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from transformers import TrainerCallback
 from transformers.utils import flatten_dict
@@ -236,7 +236,8 @@ def cell(figures: dict[str, Any], name: str) -> str:
 def outcome(run: Run, before: dict[str, Any], during: dict[str, Any], after: dict[str, Any]) -> Table:
     """The held-out figures before and after training, and below them those of the training itself."""
     stage, init = run.settings.stage, run.settings.own.init
-    table = Table("held out", "before", "after", box=box.SIMPLE_HEAD, title=f"models/{stage}")
+    names = Column("held out", overflow="fold")  # of a task's figures the last part tells them apart
+    table = Table(names, "before", "after", box=box.SIMPLE_HEAD, title=f"models/{stage}")
     table.title_justify, table.title_style, table.caption_justify = "left", "bold", "left"
     first, last = flatten_dict(before), flatten_dict(after)
     for name in last:

@@ -4,7 +4,7 @@
 
 Where all completions of a group are right, or all are wrong, none is better than another and nothing is learned. So
 each prompt is answered a few times as training will answer it, and the share of right answers decides. A prompt
-without a solution cannot be judged so; it stays, for the rewards that need none.
+with neither a solution nor a scorer cannot be judged so; it stays, for the rewards that need none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import trl
 
-from llmrl.answers import generation, judging
+from llmrl.answers import generation, tasks
 from llmrl.errors import InputError
 from llmrl.training.rows import Counting, unseen
 
@@ -53,7 +53,7 @@ def judged(run: Run, counting: Counting = unseen) -> list[dict[str, Any]]:
     sampling = {name: value for name in names if (value := getattr(args, name)) is not None}
     sampling |= {"do_sample": True, "max_new_tokens": args.max_completion_length} | (args.generation_kwargs or {})
     sampling["num_return_sequences"] = own.pass_samples
-    prompts, solutions = run.train_rows["prompt"], run.train_rows["solution"]
+    prompts, solutions, extras = (run.train_rows[name] for name in ("prompt", "solution", "extra"))
     counted = counting(len(prompts) * own.pass_samples, "answers")
     given = (policy, run.tokenizer, prompts, run.settings.answers.batch, counted)
     with generation.answering(policy, run.hardware.answers, own.seed):
@@ -65,8 +65,8 @@ def judged(run: Run, counting: Counting = unseen) -> list[dict[str, Any]]:
             "prompt": prompt[-1]["content"],
             "solution": solution,
             "sampled": [answer.text for answer in found],
-            "right": judging.share([answer.text for answer in found], solution, run.settings.answers.marks),
+            "right": tasks.share_right([answer.text for answer in found], solution, extra, run.settings.answers.marks),
             "ended": sum(answer.ended for answer in found) / len(found),
         }
-        for prompt, solution, found in zip(prompts, solutions, several, strict=True)
+        for prompt, solution, extra, found in zip(prompts, solutions, extras, several, strict=True)
     ]

@@ -29,6 +29,7 @@ Made = TypeVar("Made")
 # Of a whole, and what it is of: what is to be told how many more of it are done.
 Counting = Callable[[int, str], Callable[[int], None]]
 BATCH = 1000  # rows that are tokenised together
+PROMPTS = Path("data/prompts/train.parquet")
 # What a template raises, of its own accord or where a row is not what it expects.
 REFUSALS = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -74,19 +75,45 @@ def trained_on(
 
 
 def require_solutions(settings: Settings) -> None:
-    """Raise InputError where completions are judged by solutions, and no row to train on has one."""
-    path = Path("data", "prompts", "train.parquet")
-    if not settings.needs_solutions or not path.exists():
+    """Raise InputError where completions are judged by solutions, or by tasks of reasoning-gym, and no row to train on
+    has one.
+    """
+    by_scorer = "reasoning_gym" in getattr(settings.own, "rewards", ())
+    if not (settings.needs_solutions(scored=False) or by_scorer) or not PROMPTS.exists():
         return
-    try:
-        solutions = pq.read_table(path, columns=["solution"])["solution"]
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable(path, error) from None
-    if solutions.null_count == len(solutions):
+    unsolved, scored = unsolved_and_scored(by_scorer)
+    if by_scorer and not scored:
         raise InputError(
-            f"{' and '.join(settings.needs_solutions)} in params.yaml needs solutions, and no row of data/prompts has "
-            "one: data.prompts.columns names the column that has them, as in {solution: answer}."
+            "grpo.rewards.reasoning_gym in params.yaml judges what tasks of reasoning-gym made, and no row of "
+            "data/prompts is of one: a source is named as in data.prompts.source: reasoning_gym:chain_sum."
         )
+    if unsolved and (needs := settings.needs_solutions(scored)):
+        raise InputError(
+            f"{' and '.join(needs)} in params.yaml needs solutions, and no row of data/prompts has one: "
+            "data.prompts.columns names the column that has them, as in {solution: answer}."
+        )
+
+
+def require_judged(setting: str) -> None:
+    """Raise InputError where no row of data/prompts to train on has a solution, or a scorer of reasoning-gym."""
+    if PROMPTS.exists() and unsolved_and_scored() == (True, False):
+        raise InputError(
+            f"{setting} in params.yaml takes prompts that can be judged, and no row of data/prompts has a solution: "
+            "data.prompts.columns names the column that has them, as in {solution: answer}."
+        )
+
+
+def unsolved_and_scored(look: bool = False) -> tuple[bool, bool]:
+    """Whether no row of data/prompts has a solution, and whether a task of reasoning-gym made one, which is looked up
+    where none has, and where it is asked for.
+    """
+    try:
+        solutions = pq.read_table(PROMPTS, columns=["solution"])["solution"]
+        unsolved = solutions.null_count == len(solutions)
+        extras = pq.read_table(PROMPTS, columns=["extra"])["extra"].to_pylist() if unsolved or look else []
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(PROMPTS, error) from None
+    return unsolved, any('"reasoning_gym": {' in (extra or "") for extra in extras)
 
 
 def evaluated_on(
@@ -116,7 +143,7 @@ def short_enough(
     """
     stage, own = STAGES[settings.stage], settings.own
     limit = own.max_prompt_length if stage.generates else settings.option("max_length")
-    path = Path("data", stage.data, f"{side}.parquet")
+    path = Path(stage.folder, f"{side}.parquet")
     rows = read(path)
     last = settings.stage == "sft" and own.loss_on == "last"
     if last or (settings.stage == "sft" and has_more(rows)):

@@ -167,14 +167,20 @@ class Settings:
         """The packages it takes beside those that every stage does."""
         quantiser = ["bitsandbytes"] if self.own.lora and self.own.lora.load_in_4bit else []
         engine = ["vllm"] if self.trl.get("use_vllm") else []
-        return sorted({*quantiser, *engine, *options.packages(self.trl.get("optim"))})
+        scorers = ["reasoning-gym"] if "reasoning_gym" in getattr(self.own, "rewards", ()) else []
+        return sorted({*quantiser, *engine, *scorers, *options.packages(self.trl.get("optim"))})
 
-    @property
-    def needs_solutions(self) -> list[str]:
-        """The settings by which completions are judged by the solutions of data/prompts."""
+    def needs_solutions(self, scored: bool) -> list[str]:
+        """The settings by which completions are judged by the solutions of data/prompts, which has none; where prompts
+        are `scored` by tasks of reasoning-gym, another reward and pass_rate have these.
+        """
         if not STAGES[self.stage].generates:
             return []
-        needs = {"rewards.accuracy": "accuracy" in self.own.rewards, "pass_rate": self.own.pass_rate}
+        by_scorer = "reasoning_gym" in self.own.rewards
+        needs = {
+            "rewards.accuracy": "accuracy" in self.own.rewards and not (scored and by_scorer),
+            "pass_rate": self.own.pass_rate and not scored,
+        }
         return [f"{self.stage}.{name}" for name in needs if needs[name]]
 
     @property

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from llmrl.answers.judging import right, share
+from llmrl.answers.judging import right
 
 RIGHT = {  # gold answers, and what else is right
     "4": [
@@ -256,13 +256,6 @@ def test_two_final_answers_are_wrong() -> None:
     assert not right(r"\boxed{3}, no: \boxed{4}", "4")
     assert not right(r"\boxed{4}. No, the answer is 3.", "4")
     assert right(r"\boxed{4.0}, that is \boxed{4}", "4")
-
-
-def test_the_share() -> None:
-    """Of several answers; of none without a solution."""
-    assert share([r"\boxed{4}", "#### 4", "4"], "4") == pytest.approx(2 / 3)
-    assert share([r"\boxed{4}", "#### 4", "4"], "4", ["hash"]) == pytest.approx(1 / 3)
-    assert share([r"\boxed{4}"], None) is None
 
 
 @pytest.mark.parametrize(

@@ -297,6 +297,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone = micro_clone(tmp_path_factory.mktemp("prepared") / "clone")
     for name in DATA_SETS:
         clone.run("python", "-m", "llmrl.data.prepare", name)
+    clone.run("python", "-m", "llmrl.pairs")
     return clone
 
 
@@ -317,7 +318,7 @@ def test_a_few_steps(
     if stage == "grpo":  # most of a large vocabulary has no words here: all answers would be one, and so their rewards
         unlearned = list(range(len(tokenizer), architectures.VOCABULARY[architecture]))
         settings.trl["generation_kwargs"] = {"suppress_tokens": unlearned}
-    train, held_out = (rows.read(Path(f"data/{STAGES[stage].data}/{side}.parquet")) for side in ("train", "eval"))
+    train, held_out = (rows.read(Path(STAGES[stage].folder, f"{side}.parquet")) for side in ("train", "eval"))
     run = Run(settings, hardware.detect(settings), tokenizer, held_out, 0, tmp_path, "run", train_rows=train)
     trainer = importlib.import_module(f"stages.{stage}").trainer(run, str(made))
     before = {name: weights.detach().clone() for name, weights in trainer.model.named_parameters()}

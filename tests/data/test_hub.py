@@ -97,6 +97,7 @@ def hub(project, change, environment, forks):
     """Runs a module of ours in the project's copy, all of whose data are the server's."""
     whole = f"revision: {COMMIT}\n    rows: null\n    eval_rows: null\n    columns: {{}}"
     sets = [f"{name}:\n    source: {source}\n    {whole}" for name, (source, _) in SETS.items()]
+    sets = [f"{one}\n    policy: data/preference" if one.startswith("preference") else one for one in sets]
     shares = ("eval_share: 0.5", "max_defective: 0.05", "max_overlap: 0")
     change("data", "\n  ".join(("", "seed: 1", "salt: llmrl", *shares, *sets)))
 

@@ -49,6 +49,7 @@ def prepared(project, change, capsys):
             (project / "data/raw" / name / path).parent.mkdir(parents=True, exist_ok=True)
             (project / "data/raw" / name / path).write_bytes(content)
         section = {"source": "raw", "rows": None, "eval_rows": None} | settings
+        section |= {"policy": "data/preference"} if name == "preference" else {}
         change(f"data.{name}", "".join(f"\n    {key}: {json.dumps(value)}" for key, value in section.items()))
         capsys.readouterr()
         prepare.main(name)

@@ -78,6 +78,8 @@ UNTRIED = {
     "rm … && VENV=… make setup": "it installs from the network what is locked; test_make.py does so with no packages",
     "accelerate launch --cpu": "it is what shall not be run",
     "dvc repro --force …": "it is what test_same_bytes runs, of one stage",
+    "dvc repro --force data/dvc.yaml:prepare@prompts": "it is what test_same_bytes runs, of another stage",
+    "make reasoning-gym": "it installs from the network what is locked",
     "rm -f …": "what is removed is an object of DVC's cache; the next `dvc pull` or `dvc repro` fills it",
     "rm -r … && dvc pull …": "it brings what was pushed, as test_sharing.py does",
 }

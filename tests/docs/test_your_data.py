@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ import pytest
 import small
 import yaml
 
+from llmrl import params
 from llmrl.data import files, origins, prepare
 from llmrl.data.asking import Asking
 from llmrl.data.extra import extra_of
@@ -202,6 +204,23 @@ def test_what_the_loss_covers() -> None:
         given = json.loads(spans(row)[0]) if spans(row) else given
 
         assert expected == learned(given, last=loss_on == ["`last`"])
+
+
+@pytest.mark.usefixtures("project")
+def test_tasks_that_make_their_rows(change: Callable[[str, str], None]) -> None:
+    """The settings of the page are right, and give rows of both tasks by their weights."""
+    pytest.importorskip("reasoning_gym")
+    text = section(YOUR_DATA, "Find your shape here").partition("### Tasks that make their rows")[2]
+    settings = yaml.safe_load(blocks(text, "yaml")[0])
+    for key, value in (*settings["data"]["prompts"].items(), ("rewards", settings["grpo"]["rewards"])):
+        lines = f"\n{indent(yaml.safe_dump(value), '      ')}" if isinstance(value, list | dict) else str(value)
+        change(f"grpo.{key}" if key == "rewards" else f"data.prompts.{key}", lines)
+    prepare.main("prompts")
+    extras = pq.read_table("data/prompts/train.parquet")["extra"].to_pylist()
+
+    assert {"reasoning_gym": 1.0} == params.experiment().stages["grpo"].own.rewards
+    tasks = [json.loads(extra)["reasoning_gym"]["task"] for extra in extras]
+    assert {"chain_sum": 267, "mini_sudoku": 133} == {task: tasks.count(task) for task in tasks}
 
 
 def test_what_you_are_told(project: Path, change: Callable[[str, str], None], python: Callable[..., Any]) -> None:

@@ -94,7 +94,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         raw.write_text('{"prompt": "1 + 1?"}\n')
         with Repo() as repo:
             repo.add(str(raw))
-        for name in ("sft", "preference", "prompts"):
+        for name in ("sft", "preference", "pairs", "prompts"):
             for file in ("train.parquet", "eval.parquet", "held_out.jsonl"):
                 path = Path("data", name, file)
                 path.parent.mkdir(exist_ok=True)
@@ -104,7 +104,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in ("sft", "dpo", "reward", "grpo"):
             settings = experiment.stages[name]
             paths = [*(getattr(settings.own, one) for one in STAGES[name].models)]
-            paths.append(f"data/{STAGES[name].data}/train.parquet")
+            paths.append(f"{STAGES[name].folder}/train.parquet")
             inputs = {path: repository.digest(Path(path)) for path in paths}
             said = {"settings": settings.deciding, "inputs": inputs, "code": provenance.code(settings)}
             make_model(Path("models", name), said | {"versions": provenance.versions(()), "device": "cpu"})
@@ -459,7 +459,7 @@ def test_what_was_not_pulled(verified: Verify) -> None:
     status, printed = verified()
     assert 0 == status, printed
     assert "– models/sft: not here\n" in printed
-    stages = "prepare@preference, sft, dpo, grpo"
+    stages = "prepare@preference, sft, pairs, dpo, grpo"
     assert f"– data/prompts: whether {stages} was made of its files cannot be told without it\n" in printed
     assert "– data/raw/sft/mine.jsonl: not here, and not checked\n" in printed  # of what data/sft was made of
     assert last(printed).startswith("What is here is what the recorded inputs made: ")
@@ -471,7 +471,8 @@ def test_what_was_not_pulled(verified: Verify) -> None:
     for lock in repository.LOCKS:
         lock.unlink()
     Path("data/raw/sft/mine.jsonl.dvc").unlink()
-    for folder in ("data/sft", "data/preference", *(f"models/{name}" for name in ("base", *STAGES)), "metrics"):
+    models = (f"models/{name}" for name in ("base", *STAGES))
+    for folder in ("data/sft", "data/preference", "data/pairs", *models, "metrics"):
         shutil.rmtree(folder, ignore_errors=True)
     status, printed = verified()
     assert 2 == status

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from itertools import combinations
 from statistics import fmean
 from typing import Any
@@ -9,13 +11,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from llmrl.answers import gym
 from llmrl.answers.final import KINDS
 from llmrl.answers.generation import Answer
-from llmrl.measuring.answers import SCHEMA, pass_at, summary, tabled
+from llmrl.measuring.answers import SCHEMA, by_one_name, pass_at, summary, tabled
 
 
-def table(*rows: tuple[str | None, str, list[str]]) -> pa.Table:
-    """Solution, greedy answer and samples of each prompt; an answer that ends in … was cut off."""
+def table(*rows: tuple[str | None, str, list[str]], extras: Sequence[str | None] = ()) -> pa.Table:
+    """Solution, greedy answer and samples of each prompt, which may have further columns; an answer that ends in … was
+    cut off.
+    """
 
     def answers(texts: list[str]) -> list[Answer]:
         return [Answer(text, len(text), not text.endswith("…"), 0.5 if "again" in text else 0.0) for text in texts]
@@ -24,6 +29,7 @@ def table(*rows: tuple[str | None, str, list[str]]) -> pa.Table:
         "row": list(range(len(rows))),
         "prompt": [[{"role": "user", "content": f"question {n}"}] for n in range(len(rows))],
         "solution": [row[0] for row in rows],
+        "extra": [*extras] or [None] * len(rows),
     }
     return tabled("sft", prompts, [answers([row[1]]) for row in rows], [answers(row[2]) for row in rows], KINDS)
 
@@ -53,6 +59,34 @@ def test_the_figures_of_a_table() -> None:
     expected = {"greedy": 0.5, "sampled": 0.5, "pass_at_2": 1.0, "n": 2, "ended": 5 / 6, "marked": 0.5}
     assert expected == pytest.approx({name: found[name] for name in expected})
     assert found["greedy_low"] < found["sampled_low"] < 0.5 < found["sampled_high"] < found["greedy_high"]
+
+
+def test_each_task_has_its_figures() -> None:
+    """By its own scorer, also where it has no solution; those of all are over all, and other rows are no task."""
+    pytest.importorskip("reasoning_gym")
+    rows: list[tuple[str | None, str, list[str]]] = []
+    extras: list[str | None] = []
+    for task, answers in (("gcd", "rrw"), ("mini_sudoku", "rw"), ("rush_hour", "w")):
+        for index, right in enumerate(answers):
+            made: dict[str, Any] = {"task": task, "options": {}, "seed": 5, "index": index}
+            entry = gym.entry(**made)
+            text = f"<answer>\n{entry['answer'] if right == 'r' else 'none'}\n</answer>"
+            rows.append((entry["answer"] if task == "gcd" else None, text, [text, "no"]))
+            extras.append(json.dumps({"reasoning_gym": made | {"digest": entry["digest"]}}))
+    rows += [("4", r"\boxed{4}", ["no", "no"]), (None, "a", ["b", "c"])]
+    told = table(*rows, extras=[*extras, None, None])
+    found = summary(told)
+
+    assert [*["gcd"] * 3, *["mini_sudoku"] * 2, "rush_hour", None, None] == told["task"].to_pylist()
+    assert [True, True, False, True, False, False, True, None] == told["greedy_right"].to_pylist()
+    assert (7, 4 / 7, 3 / 14) == pytest.approx((found["n"], found["greedy"], found["sampled"]))
+    tasks = {name: (one["n"], one["greedy"], one["sampled"]) for name, one in found["by_task"].items()}
+    assert {"gcd": (3, 2 / 3, 1 / 3), "mini_sudoku": (2, 1 / 2, 1 / 4), "rush_hour": (1, 0, 0)} == tasks
+    right = sum(one["n"] * one["greedy"] for one in found["by_task"].values()) + 1
+    assert found["n"] * found["greedy"] == pytest.approx(right)
+    assert by_one_name(found)["by_task.gcd.greedy_high"] == found["by_task"]["gcd"]["greedy_high"]
+    assert "by_task" not in summary(table(*rows[:3], extras=extras[:3]))  # they are the same
+    assert "by_task" not in summary(told.drop_columns("task").slice(6))  # of before there were any
 
 
 def test_without_solutions_nothing_is_right_or_wrong() -> None:

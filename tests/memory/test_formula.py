@@ -296,7 +296,7 @@ def test_answering(tmp_path: Path, precision: str, prompt: int, engine: str) -> 
     chosen = settings("grpo", {"max_prompt_length": prompt})
     protocol = replace(chosen.answers, samples=8, batch=32, max_new_tokens=24)
     texts = [number * "7" for number in (prompt // 2 - 5, prompt - 5)]  # of which one is padded
-    prompts = [{"prompt": asked(text), "solution": None} for text in texts * 4]
+    prompts = [{"prompt": asked(text), "solution": None, "extra": None} for text in texts * 4]
     run = small.run(tmp_path, replace(chosen, answers=protocol), prompts, answers=precision)
     run = replace(run, hardware=replace(run.hardware, engine=engine))
     policy = run.policy(str(tmp_path))

@@ -283,7 +283,9 @@ def test_names_decided_elsewhere_exist():
 
 def test_rewards_are_the_functions_of_the_file():
     """A public function of rewards.py is a reward, and so is the trained reward model."""
-    assert ("accuracy", "ends_marked", "soft_overlong_punishment", "reward_model") == checks.reward_names()
+    names = ("accuracy", "ends_marked", "reasoning_gym", "soft_overlong_punishment", "reward_model")
+
+    assert names == checks.reward_names()
 
 
 def test_it_prints_what_each_trainer_gets_and_is_light(python):

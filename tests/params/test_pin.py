@@ -34,7 +34,7 @@ def test_everything_of_the_hub_is_asked_for(setting, asked):
     """Each source of the Hub that has no commit gets one, and is named; what has one keeps it."""
     setting("model.source", "Qwen/Qwen2.5-0.5B   # a base model")
     setting("model.revision", "null   # of the model")
-    setting("data.sft.source", "[{source: trl-lib/Capybara, weight: 2}, {source: builtin:arithmetic}]")
+    setting("data.sft.source", "[{source: trl-lib/Capybara, weight: 2}, {source: raw}]")
     setting("data.preference.source", "trl-lib/ultrafeedback_binarized")
     setting("data.preference.revision", OLDER)
     setting("data.prompts.source", "trl-lib/DeepMath-103K")

@@ -93,7 +93,7 @@ def test_what_comes_from_the_hub_is_pinned(profile: str) -> None:
 def test_dvc_changes_the_lines_of_a_setting_alone(profile: str, tmp_path: Path) -> None:
     """`dvc exp run -S` writes the whole file anew, and each line as it stands here but for the value that is set."""
     before = (ROOT / f"profiles/{profile}.yaml").read_text(encoding="utf-8")
-    settings = {"train.seed=7": "seed: 7", "grpo.rewards.accuracy=0.7": "accuracy: 0.7", "run.memory_gib=7": ""}
+    settings = {"train.seed=7": "seed: 7", "grpo.rewards.reward_model=0.7": "reward_model: 0.7", "run.memory_gib=7": ""}
     for setting, line in settings.items():
         (tmp_path / "params.yaml").write_text(before, encoding="utf-8")
         apply_overrides(tmp_path / "params.yaml", [setting])
@@ -199,5 +199,5 @@ def test_make_profile_lists_what_there_is(make, project: Path, name: str) -> Non
     done = make(name)
 
     assert 0 != done.returncode
-    assert "qwen2.5-0.5b smollm2-135m tiny" in done.stderr
+    assert "gsm8k-smollm2-135m qwen2.5-0.5b smollm2-135m sums-smollm2-135m tiny" in done.stderr
     assert before == (project / "params.yaml").read_bytes()

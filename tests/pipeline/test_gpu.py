@@ -23,7 +23,8 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
 ]
-FEEDS = (("llmrl.base",), *(("llmrl.data.prepare", name) for name in ("sft", "preference", "prompts")))
+SETS = ("sft", "preference", "prompts")
+FEEDS = (("llmrl.base",), *(("llmrl.data.prepare", name) for name in SETS), ("llmrl.pairs",))
 LORA = {"rank": 8, "alpha": 16}
 
 

@@ -22,12 +22,12 @@ LAYERS = (
     "llmrl.answers",
     "llmrl.data llmrl.base llmrl.rewards",
     "llmrl.training",
-    "llmrl.measuring",
+    "llmrl.measuring llmrl.pairs",
     "llmrl.memory",
     "llmrl.session",
     "llmrl.params",
     "llmrl.plan",
-    "llmrl.work",
+    "llmrl.work llmrl.pairs.__main__",
     "llmrl.export",
     "llmrl.lineage",
     "llmrl.stage llmrl.report",
@@ -187,8 +187,8 @@ def test_what_trains_attends_to_nothing() -> None:
 def test_no_two_names_alike() -> None:
     """No public class or function is called as one of another package is, unless it means the same."""
     # A check of a section's values; a command line; what is read of a file of its kind; a reward, and what judges it;
-    # of the base as of all.
-    alike = {"wrong", "main", "read", "ends_marked", "what_made_it"}
+    # of the base as of all; a format, and a reward, of one package.
+    alike = {"wrong", "main", "read", "ends_marked", "what_made_it", "reasoning_gym"}
     homes: dict[str, set[str]] = {}
     for module in modules():
         path = file_of(module) or ROOT / f"{module.replace('.', '/')}.py"

@@ -20,7 +20,7 @@ from test_graph import EXEMPT, ROOT, STAGES, declared, lies_in
 
 from llmrl import fields, params
 from llmrl.base.settings import Model
-from llmrl.data.settings import Part, Source
+from llmrl.data.settings import Part, Preference, Source
 from llmrl.measuring.settings import Answers
 from llmrl.session import provenance
 from llmrl.session.settings import RunSettings
@@ -56,14 +56,14 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / file).write_text((ROOT / file).read_text())
     for folder in ("stages", "llmrl"):
         (tmp_path / folder).symlink_to(ROOT / folder)
-    for name in ("sft", "preference", "prompts"):
+    for name in ("sft", "pairs", "prompts"):
         (tmp_path / "data" / name).mkdir(parents=True)
         turn, reply = ([{"role": role, "content": "x" * 30}] for role in ("user", "assistant"))
         full = [{"prompt": turn, "chosen": reply, "rejected": reply, "messages": turn + reply, "solution": "1"}]
         table = pa.Table.from_pylist(full * 12)
         chosen = {
             "sft": ["messages"],
-            "preference": ["prompt", "chosen", "rejected"],
+            "pairs": ["prompt", "chosen", "rejected"],
             "prompts": ["prompt", "solution"],
         }
         for side in ("train", "eval"):
@@ -179,7 +179,13 @@ def test_a_default_of_ours(cls: type, name: str, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("module", "cls"), [("llmrl.data.prepare", Part), ("llmrl.data.prepare", Source), ("llmrl.base", Model)]
+    ("module", "cls"),
+    [
+        ("llmrl.data.prepare", Part),
+        ("llmrl.data.prepare", Source),
+        ("llmrl.pairs", Preference),
+        ("llmrl.base", Model),
+    ],
 )
 def test_a_default_of_what_is_prepared(module: str, cls: type) -> None:
     """Such a default stands in a file that its stage depends on: DVC hashes it."""

@@ -32,7 +32,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory, guard: NoNetwork) -> Clone:
     usual = clone.environment
     clone.environment = guard.environment | {"PATH": usual["PATH"], "HF_TOKEN": TOKEN}
     printed = clone.run("dvc", "repro")
-    assert ["base", "prepare", "prepare", "prepare", "dpo", "grpo", "reward", "sft"] == sorted(
+    assert ["base", "pairs", "prepare", "prepare", "prepare", "dpo", "grpo", "reward", "sft"] == sorted(
         started(printed), key=lambda name: (name in STAGES, name)
     )
     (clone.folder.parent / "printed.txt").write_text(printed)
@@ -126,8 +126,8 @@ def test_product(clone: Clone, stage: str) -> None:
     assert sorted(provenance["inputs"]) == sorted(
         {
             "sft": ["models/base", "data/sft/train.parquet", "data/sft/eval.parquet, 8 rows"],
-            "reward": ["models/sft", "data/preference/train.parquet", "data/preference/eval.parquet, 8 rows"],
-            "dpo": ["models/sft", "data/preference/train.parquet", "data/preference/eval.parquet, 8 rows"],
+            "reward": ["models/sft", "data/pairs/train.parquet", "data/pairs/eval.parquet, 8 rows"],
+            "dpo": ["models/sft", "data/pairs/train.parquet", "data/pairs/eval.parquet, 8 rows"],
             "grpo": [
                 *("models/dpo", "models/reward", "data/prompts/train.parquet", "data/prompts/eval.parquet, 8 rows"),
             ],
@@ -227,7 +227,7 @@ def test_same_bytes(unchanged: Clone) -> None:
     before = unchanged.products()
     ran = unchanged.stages("dvc", "repro", "--force")
 
-    assert 8 == len(ran)
+    assert 9 == len(ran)
     assert before == unchanged.products()
 
 
@@ -248,7 +248,7 @@ def test_one_dial(unchanged: Clone) -> None:
             lines = [json.loads(line) for line in (record["folder"] / "metrics.jsonl").read_text().splitlines()]
             rates[record["stage"]] = next(line["learning_rate"] for line in reversed(lines) if "learning_rate" in line)
 
-    assert ["sft", "reward", "dpo", "grpo"] == sorted(ran, key=STAGES.index)
+    assert [*STAGES, "pairs"] == sorted(ran, key=[*STAGES, "pairs"].index)  # these are handed on, the same
     assert {stage: pytest.approx(1e-5 * scale[stage]) for stage in STAGES} == rates
 
 

@@ -44,6 +44,12 @@ def test_what_fits_is_not_refused() -> None:
     assert fit.shortage(one, needed(one) - 1, "run.memory_gib") is not None
 
 
+def test_what_is_resident_beside_the_tensors() -> None:
+    """On a CPU a process holds Python and its libraries too; of a GPU's memory that is nothing."""
+    assert fit.breakdown(grpo()).endswith("; beside them the process, 0.90 GiB)")
+    assert "beside" not in fit.breakdown(planned("grpo"))
+
+
 @pytest.mark.parametrize("name", STAGES)
 @pytest.mark.parametrize("profile", MODELS)
 def test_the_profiles_are_for_a_card_of_6_gb(profile: str, name: str) -> None:

@@ -87,6 +87,27 @@ def test_the_last_run_tells() -> None:
     assert (past.START + 210.0, "second, 2.00 s a step") == told(one)
 
 
+def test_evaluations_are_counted() -> None:
+    """A run of 6 steps that evaluates after each third did so once between its logs, in 5 seconds, and took 2 a step
+    beside; of 100 steps 33 are evaluated after. One that came to none was evaluated before its training.
+    """
+    one = planned(settings("sft", eval_strategy="steps", eval_steps=3))
+    log = record(one).with_name("metrics.jsonl")
+    logged = [json.loads(line) for line in log.read_text().splitlines()]
+    before, later = {"step": 0, "seconds": 0.0, "eval_runtime": 4.0}, {"step": 3, "eval_runtime": 5.0}
+    lines = [before, *logged[:3], later, *({**line, "seconds": line["seconds"] + 5} for line in logged[3:])]
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    whole = told(one)
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in [before, *logged[:2]]))
+
+    assert (past.START + 200.0 + 33 * 5.0 + 10.0, "first, 2.00 s a step") == whole
+    assert past.START + 200.0 + 33 * 4.0 + 10.0 == told(one)[0]
+    assert [0, 1, 4] == [
+        past.evaluations(settings("sft", eval_strategy=how, eval_steps=steps), number)
+        for how, steps, number in (("no", 3, 9), ("steps", 3, 5), ("steps", 0.25, 10**3))
+    ]
+
+
 @pytest.mark.parametrize(
     ("stage", "own", "options", "differs"),
     [

@@ -153,7 +153,7 @@ def fetched(clone: Clone, name: str) -> None:
     [
         ({}, ["64", "64", "64", "64"]),
         ({"sft": ASKED | {"eval_rows": 7}}, ["≤ 64", "64", "64", "64"]),
-        ({"preference": ASKED | {"rows": 9000}}, ["≤ 64", "≤ 9,000", "≤ 9,000", "64"]),
+        ({"preference": ASKED | {"rows": 9000, "policy": "data/preference"}}, ["≤ 64", "≤ 9,000", "≤ 9,000", "64"]),
         ({"prompts": ASKED | {"source": "raw", "rows": None}}, ["≤ 64", "≤ 64", "≤ 64", "?"]),
         ({"seed": 2}, ["≤ 64", "≤ 64", "≤ 64", "≤ 64"]),
     ],
@@ -240,7 +240,8 @@ def test_in_so_many_columns(there: Clone, width: int) -> None:
     """Whatever it has to say goes into a terminal's width, nothing of a figure is cut off or goes on below it."""
     profile(there)
     many = {"source": "raw", "rows": 10_000_000, "eval_rows": 100_000}
-    there.params(run={"memory_gib": 1000}, dpo={"max_steps": -1}, data=dict.fromkeys(("sft", "preference"), many))
+    data = {"sft": many, "preference": many | {"policy": "data/preference"}}
+    there.params(run={"memory_gib": 1000}, dpo={"max_steps": -1}, data=data)
     fetched(there, "Qwen2.5-0.5B")
     printed = there.run("env", f"COLUMNS={width}", sys.executable, "-m", "llmrl.plan", "--parts")
 

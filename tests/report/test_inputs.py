@@ -218,3 +218,19 @@ def test_what_is_not_here() -> None:
     assert ["sft: raw", "–", *["not known"] * 3] == rows[1]
     assert [] == of_kind(section, Chart) + of_kind(section, Quotes)
     assert inputs.what_went_in(recorded()).blocks
+
+
+@pytest.mark.usefixtures("folder")
+def test_pairs_of_a_policy_s_answers() -> None:
+    """What became of the answers is told by side, and what their lengths alone tell; rows are those of data/pairs."""
+    counts = {"prompts": 20, "not_asked": 3, "without_a_right_answer": 4, "answers": 160, "right": 40, "pairs": 30}
+    lengths = {"chosen_tokens": 20.25, "rejected_tokens": 14, "shorter_right": 0.25, "longer_right": 0.75}
+    pairs = counted(train=30) | {"train": counts | lengths, "eval": counts | lengths | {"pairs": 7}}
+    section = inputs.what_went_in(recorded(data={"sft": counted(), "preference": pairs, "prompts": counted()}))
+    (grid,) = (one for one in of_kind(section, Grid) if one.columns == ["", "to train on", "held out"])
+
+    assert ["without a right answer", "4", "4"] in grid.rows
+    assert ["pairs", "30", "7"] in grid.rows
+    assert ["tokens of a chosen answer", "20.2", "20.2"] in grid.rows
+    assert "rightly in 75% of the pairs to train on, by the longer answer." in said(section, "note")
+    assert "data/pairs" in said(section, "good")

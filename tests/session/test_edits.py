@@ -14,7 +14,8 @@ from llmrl.session import edits
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What dvc.yaml names of code and settings, in a folder of its own."""
-    for file in ("dvc.yaml", "params.yaml", "llmrl", "stages"):
+    (tmp_path / "data").mkdir()
+    for file in ("dvc.yaml", "data/dvc.yaml", "params.yaml", "llmrl", "stages"):
         (shutil.copytree if (ROOT / file).is_dir() else shutil.copy)(ROOT / file, tmp_path / file)
     monkeypatch.chdir(tmp_path)
 
@@ -44,6 +45,23 @@ def test_what_dvc_would_record(file: str, old: str, new: str, found: dict[str, l
     before = {stage: edits.snapshot(stage) for stage in found}
     edit(file, old, new)
     assert found == {stage: edits.edited(before[stage], edits.snapshot(stage)) for stage in found}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("policy: data/preference", "policy: models/sft", ["params.yaml (data.preference)"]),
+        ("samples: 4", "samples: 5", ["params.yaml (answers)"]),
+        ("eval_share: ", "eval_share: 0", []),
+        ("data:", "data: 3 #", ["params.yaml (answers)", "params.yaml (data.preference)", "params.yaml (train)"]),
+    ],
+)
+def test_of_the_pairs(old: str, new: str, found: list[str]) -> None:
+    """The stage stands in another dvc.yaml, and names a part of a section."""
+    before = edits.snapshot("pairs", Path("data/dvc.yaml"))
+    edit("params.yaml", old, new)
+
+    assert found == edits.edited(before, edits.snapshot("pairs", Path("data/dvc.yaml")))
 
 
 def test_what_python_leaves_is_no_edit() -> None:

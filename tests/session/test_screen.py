@@ -77,7 +77,7 @@ def test_a_log_says_how_many_answers_there_are(folder: record.Folder, tmp_path: 
     _, run = made(tmp_path, "sft")
     run = few(run)
     prompts = run.eval_rows.map(lambda row, place: {"prompt": row["messages"][:1], "row": place}, with_indices=True)
-    prompts = prompts.add_column("solution", ["2"] * len(prompts))
+    prompts = prompts.add_column("solution", ["2"] * len(prompts)).add_column("extra", [None] * len(prompts))
     capsys.readouterr()
     with folder.phase("answering after") as shown:
         held_out.measure(run, TINY, "tiny", prompts, 0, shown.counting)

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from clone import STAGES, Clone, micro_clone
 
-PRODUCTS = ["data/sft", "data/preference", "data/prompts", "models/base", *(f"models/{stage}" for stage in STAGES)]
+SETS = ["data/sft", "data/preference", "data/pairs", "data/prompts"]
+PRODUCTS = [*SETS, "models/base", *(f"models/{stage}" for stage in STAGES)]
 
 
 @pytest.fixture(scope="module")

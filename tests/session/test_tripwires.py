@@ -444,7 +444,7 @@ def test_a_reward_that_pays_for_length(toy: Clone) -> None:
 @pytest.mark.slow
 def test_a_reward_model_trained_on_flipped_pairs(toy: Clone) -> None:
     """The held-out pairs tell, where they are not flipped too; else the judge, by what it says of the answers."""
-    preference = toy.folder / "data/preference"
+    preference = toy.folder / "data/pairs"
     rewritten(preference / "train.parquet", SWAPPED)
     assert ["ranks pairs the wrong way round"] == said(toy, "reward")
 

@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import small
 from small import made
 
 from llmrl import rewards
+from llmrl.answers import tasks as by_scorers
 from llmrl.data import prepare
 from llmrl.data.extra import TAKEN
 from llmrl.errors import InputError
@@ -175,6 +177,38 @@ def test_prepared_columns_reach_a_reward_of_the_trainer(project, change, monkeyp
     ]
     assert set(names) <= TAKEN
     assert {"marks", "max_completion_length", "trainer_state"} <= set(names)
+
+
+def test_scorers_reward_a_training(project, change, monkeypatch):
+    """Two tasks of reasoning-gym and the built-in one through a step of the trainer: the first are judged by their
+    scorers, the last by its solution; and the curves are those of a reward that judges by the data.
+    """
+    pytest.importorskip("reasoning_gym")
+    tasks = [
+        f"\n    - source: {name}" for name in ("reasoning_gym:gcd", "reasoning_gym:word_sorting", "builtin:arithmetic")
+    ]
+    change("data.prompts.source", "".join(tasks))
+    change("data.prompts.rows", "9")
+    change("data.prompts.eval_rows", "6")
+    prepare.main("prompts")
+    train = rows.read(project / "data/prompts/train.parquet")
+    monkeypatch.setattr(small, "ROWS", small.ROWS | {"grpo": train[0] | {"prompt": small.QUESTION}})
+    chosen = {"reasoning_gym": 1.0, "accuracy": 0.0}
+    trainer, _ = made(project, "grpo", {"rewards": chosen}, logging_steps=1)
+    given = [
+        (row, f"<answer>{text}</answer>") for row in train for text in (row["solution"] or "", "no", "10, 20", "20, 10")
+    ]
+    turns = [[{"role": "assistant", "content": text}] for _, text in given]
+    asked = [row for row, _ in given]
+    found = trainer._calculate_rewards(asked, [row["prompt"] for row in asked], turns, [[1]] * len(given)).tolist()
+    for (row, text), (scored, right) in zip(given, found, strict=True):
+        made_by = by_scorers.maker_of(row["extra"])
+        assert (scored != scored) == (made_by is None)
+        assert made_by is None or scored == pytest.approx(by_scorers.score(text, made_by))
+        assert right == (row["solution"] is not None and text == f"<answer>{row['solution']}</answer>")
+    trainer.train()
+    (log,) = [one for one in trainer.state.log_history if "judged/reasoning_gym" in one]
+    assert {"rewards/reasoning_gym/mean", "signal/reasoning_gym", "signal/accuracy"} <= log.keys()
 
 
 def logged(function, columns=(), **given):

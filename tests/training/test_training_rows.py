@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def write(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def rows_of(stage, side, some):
-        folder, data = tmp_path / "data" / STAGES[stage].data, STAGES[stage].data
+        folder, data = tmp_path / STAGES[stage].folder, STAGES[stage].data
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pylist(some, schema=SCHEMAS[data]), folder / f"{side}.parquet")
 
@@ -172,3 +173,31 @@ def test_what_judges_needs_a_solution(write, tokenizer, asked, own):
         rows.trained_on(settings("grpo", own), tokenizer)
     alone = settings("grpo", {"rewards": {"reward_model": 1.0}})
     assert 2 == len(rows.trained_on(alone, tokenizer)[0])
+
+
+def test_what_a_task_of_reasoning_gym_scores_needs_none(write, tokenizer):
+    """Its reward does, and so do pass_rate and a reward beside it; without such rows that reward judges nothing."""
+    made = {"task": "rush_hour", "options": {}, "seed": 1, "index": 0, "digest": "0"}
+    scored = ROWS["grpo"] | {"solution": None, "extra": json.dumps({"reasoning_gym": made})}
+    beside = {"rewards": {"reasoning_gym": 1.0, "accuracy": 1.0}, "pass_rate": [0.1, 0.9]}
+    write("grpo", "train", [scored] * 2)
+    assert 2 == len(rows.trained_on(settings("grpo", beside), tokenizer)[0])
+    with pytest.raises(InputError, match=r"grpo\.rewards\.accuracy in params.yaml needs solutions"):
+        rows.trained_on(settings("grpo", {"rewards": {"accuracy": 1.0}}), tokenizer)
+    write("grpo", "train", [ROWS["grpo"]] * 2)
+    with pytest.raises(InputError, match=r"grpo\.rewards\.reasoning_gym .* no row of data/prompts is of one"):
+        rows.trained_on(settings("grpo", beside), tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("solution", "extra", "told"), [("4", None, True), (None, '{"reasoning_gym": {}}', True), (None, None, False)]
+)
+def test_prompts_to_make_pairs_of_must_be_judged(write, solution, extra, told):
+    """By a solution or by a task's scorer, of one row at least: said before anything is trained."""
+    rows.require_judged("data.preference.source: sampled")  # nothing is prepared yet
+    write("grpo", "train", [ROWS["grpo"] | {"solution": None}, ROWS["grpo"] | {"solution": solution, "extra": extra}])
+    if told:
+        rows.require_judged("data.preference.source: sampled")
+    else:
+        with pytest.raises(InputError, match=r"source: sampled in params.yaml takes prompts that can be judged"):
+            rows.require_judged("data.preference.source: sampled")

@@ -69,7 +69,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
     def made(
         stage: str, some: list[dict[str, Any]], template: str = TOY, share: float = 0.0, **own: Any
     ) -> tuple[small.Run, LeftOut]:
-        folder = Path("data", STAGES[stage].data)
+        folder = Path(STAGES[stage].folder)
         folder.mkdir(parents=True, exist_ok=True)
         found = [written(row) for row in some]
         more = any(row["tools"] for row in found) or '"more": "' in json.dumps(found)
@@ -241,7 +241,7 @@ def test_refused_rows_are_counted(run, stage):
     good = {"sft": {"messages": [USER, FOUR]}, "grpo": {"prompt": [USER]}}.get(stage, small.ROWS["dpo"])
     bad = {name: [turn | {"content": turn["content"].replace("1 + 1?", "no")} for turn in good[name]] for name in good}
     one, left_out = run(stage, [good, bad, good, bad], template, share=0.5)
-    file = f"data/{STAGES[stage].data}/train.parquet"
+    file = f"{STAGES[stage].folder}/train.parquet"
     reasons = f"2 the model's chat template refuses it: no such thing (first: {file}, row 2)"
 
     assert (2, {"rows_too_long": 0, "rows_refused": 2}) == (len(one.train_rows), left_out.counts)
