@@ -7,6 +7,7 @@ import io
 import json
 import random
 import re
+import textwrap
 from collections import Counter
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from clone import micro_clone
 from shapes import CHAT, EIGHT, FIVE, FOUR, NEXT, PAIR, SYSTEM, TASK, UNTRAINED, USER
 
@@ -50,7 +52,7 @@ def prepared(project, change, capsys):
             (project / "data/raw" / name / path).write_bytes(content)
         section = {"source": "raw", "rows": None, "eval_rows": None} | settings
         section |= {"policy": "data/preference"} if name == "preference" else {}
-        change(f"data.{name}", "".join(f"\n    {key}: {json.dumps(value)}" for key, value in section.items()))
+        change(f"data.{name}", "\n" + textwrap.indent(yaml.safe_dump(section, sort_keys=False), "    ").rstrip())
         capsys.readouterr()
         prepare.main(name)
         train, held_out = ([*map(whole, rows_of(name, side))] for side in ("train", "eval"))
