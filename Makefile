@@ -35,7 +35,7 @@ $(READY): | requirements.lock
 	  echo '$(VENV) was made from another requirements.lock, and other clones may need it: `make setup` brings it up' \
 	    'to this one, another VENV leaves it as it is' >&2; exit 2; \
 	fi
-	@rm -f $@
+	@rm -f $@ $(VENV)/.reasoning-gym
 	@if command -v uv >/dev/null; then \
 	  uv venv -q --allow-existing --python $(PYTHON) $(VENV) && \
 	  VIRTUAL_ENV='$(abspath $(VENV))' uv pip sync -q --require-hashes --compile-bytecode requirements.lock; \
@@ -48,13 +48,16 @@ $(READY): | requirements.lock
 # An extra with a lock of its own: of what it takes some packages are compiled where they are installed. Without the
 # versions it pins for itself, of packages that are locked already.
 .PHONY: reasoning-gym
-reasoning-gym: $(VENV)/.reasoning-gym  ## an extra: its tasks as a source of data; takes a C compiler
-$(VENV)/.reasoning-gym: reasoning-gym.lock $(READY)
-	@command -v cc >/dev/null || { echo 'reasoning-gym takes a C compiler (cc), as for pycosat' >&2; exit 2; }
-	@python -m pip install -q --disable-pip-version-check --require-hashes --no-deps --compile -r reasoning-gym.lock
-	@touch $@
-# Its tests are skipped where it cannot be installed.
-TESTED := $(READY) $(if $(shell command -v cc),$(VENV)/.reasoning-gym)
+GYM := $(VENV)/.reasoning-gym
+reasoning-gym: $(READY)  ## an extra: its tasks as a source of data; takes a C compiler
+	@cmp -s reasoning-gym.lock $(GYM) || { \
+	  echo "adding reasoning-gym to $(VENV): some 110 MB, once" && \
+	  if command -v uv >/dev/null; then \
+	    VIRTUAL_ENV='$(abspath $(VENV))' uv pip install -q --require-hashes --no-deps --compile-bytecode -r reasoning-gym.lock; \
+	  else \
+	    python -m pip install -q --disable-pip-version-check --require-hashes --no-deps --compile -r reasoning-gym.lock; \
+	  fi && cp reasoning-gym.lock $(GYM); }
+GYM_TESTED = $(MAKE) -s reasoning-gym || echo 'reasoning-gym could not be added: its tests are skipped'
 
 PROFILES := $(sort $(wildcard profiles/*.yaml))
 .PHONY: params plan pin profile repro report card verify runs test test-slow lint fix lock
@@ -95,11 +98,13 @@ runs: $(READY)  ## the runs there were; OF=models/grpo: which of them, at which 
 
 # Two processes of one thread: of two threads each, they would stand in each other's way.
 TWO := OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile
-test: $(TESTED)  ## the tests, in under ten minutes on two cores
+test: $(READY)  ## the tests, in under ten minutes on two cores
+	@$(GYM_TESTED)
 	@$(TWO) -m "not slow and not gpu"
 
 # Those that take both cores come last, one after the other. In the order of their names no long file is the last one.
-test-slow: $(TESTED)  ## the tests that take minutes each, as CI runs them
+test-slow: $(READY)  ## the tests that take minutes each, as CI runs them
+	@$(GYM_TESTED)
 	@$(TWO) --no-loadscope-reorder -m "slow and not gpu and not alone"
 	@python -m pytest -q -m "slow and not gpu and alone"
 

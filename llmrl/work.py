@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 import torch
 from rich.text import Text
 
-from llmrl import folders, repository, started
+from llmrl import folders, repository
 from llmrl.errors import InputError
 from llmrl.graph import STAGES
 from llmrl.measuring import held_out
@@ -324,12 +323,6 @@ class Work:
         return tripwires.tripped(self.name, figures, curves, policies | tables, init, groups)
 
     def require_unedited(self) -> None:
-        """Raise InputError where the stage's settings or code are others than when it started, as DVC, which looks at
-        them when it has ended, would record these as what made its model.
-        """
-        if "DVC_STAGE" in os.environ and (names := edits.edited(self.recorded, edits.snapshot(self.name))):
-            raise InputError(
-                f"While {self.name} ran, {', '.join(names)} changed, and DVC would record that as what made its model. "
-                f"Undo the change, and {started.again()} has the trained model but to measure; with the change it runs "
-                "anew."
-            )
+        """Raise InputError where settings or code are others than when it started (llmrl/session/edits.py)."""
+        then = "has the trained model but to measure; with the change it runs anew."
+        edits.require_unedited(self.recorded, edits.snapshot(self.name), self.name, "its model", then)

@@ -10,13 +10,12 @@ ends in the same bytes. One process on one device asks, whatever `launch` starts
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmrl import folders, params, repository, started
+from llmrl import folders, params, repository
 from llmrl.errors import InputError, reported
 from llmrl.session import checkpoints, edits, interruption, locks, provenance
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from llmrl.session.interruption import Stop
 
 OUT, METRICS = Path("data/pairs"), Path("metrics/data/pairs.json")
+UNDONE = "has all answers already; with the change they are given anew."
 SOURCE, SAMPLE, ANSWERS = "source.json", "sample.txt", "answers.parquet"
 
 
@@ -92,7 +92,7 @@ def of_answers(experiment: Experiment, stop: Stop) -> str:
                 return f"made before of the answers of {preference.policy}, and in DVC's cache"
             policy = sampling.Policy(settings, machine, tokenizer, preference.samples)
             said = made(policy, asked, preference, store, out)
-            require_unedited(recorded)
+            edits.require_unedited(recorded, as_recorded(), OUT.name, str(OUT), UNDONE)
             record = json.dumps(made_by | {"device": machine.kind}, indent=2, sort_keys=True)
             (out / folders.PROVENANCE).write_text(record + "\n", encoding="utf-8")
             answered = store.unfinished / checkpoints.ANSWERED
@@ -105,15 +105,6 @@ def of_answers(experiment: Experiment, stop: Stop) -> str:
 def as_recorded() -> dict[str, Any]:
     """What DVC would record now of the settings and the code that made the pairs."""
     return edits.snapshot(OUT.name, Path("data/dvc.yaml"))
-
-
-def require_unedited(recorded: dict[str, Any]) -> None:
-    """Raise InputError where settings or code are others than when it started (llmrl/session/edits.py)."""
-    if "DVC_STAGE" in os.environ and (names := edits.edited(recorded, as_recorded())):
-        raise InputError(
-            f"While {OUT.name} ran, {', '.join(names)} changed, and DVC would record that as what made {OUT}. Undo the "
-            f"change, and {started.again()} has all answers already; with the change they are given anew."
-        )
 
 
 def begun(place: Path, device: str) -> Store:

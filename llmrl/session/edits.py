@@ -4,13 +4,15 @@ model.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from llmrl import repository
+from llmrl import repository, started
+from llmrl.errors import InputError
 
 
 def snapshot(stage: str, file: Path = Path("dvc.yaml")) -> dict[str, Any]:
@@ -22,6 +24,17 @@ def snapshot(stage: str, file: Path = Path("dvc.yaml")) -> dict[str, Any]:
         sections = {}
     found: dict[str, Any] = {f"params.yaml ({name})": setting(sections, name) for name in declared["params"]}
     return found | {str(file): repository.digest(file) for file in code(declared["deps"])}
+
+
+def require_unedited(before: dict[str, Any], now: dict[str, Any], stage: str, made: str, then: str) -> None:
+    """Raise InputError where a stage that DVC has started has other settings or code now than before, which DVC would
+    record as what made what it has `made`; `then` says what comes of undoing the edit, and of leaving it.
+    """
+    if "DVC_STAGE" in os.environ and (names := edited(before, now)):
+        raise InputError(
+            f"While {stage} ran, {', '.join(names)} changed, and DVC would record that as what made {made}. Undo the "
+            f"change, and {started.again()} {then}"
+        )
 
 
 def setting(sections: Any, name: str) -> Any:
