@@ -57,6 +57,16 @@ def test_the_profiles_are_for_a_card_of_6_gb(profile: str, name: str) -> None:
     assert needed(planned(name, profile)) <= 5.0 * fit.GIB
 
 
+@pytest.mark.parametrize("recipe", ["sums", "gsm8k"])
+def test_so_are_the_recipes(recipe: str) -> None:
+    """Recorded graphs of generating and all."""
+    if recipe == "sums":
+        pytest.importorskip("reasoning_gym")
+    how = {"precision": "bf16", "kind": "cuda", "liger": True, "engine": "cuda_graphs"}
+    for settings in params.experiment(ROOT / f"profiles/{recipe}-smollm2-135m.yaml").stages.values():
+        assert needed(Planned(Shape.of(MODELS["smollm2-135m"]), settings, **how)) <= 5.0 * fit.GIB
+
+
 def test_the_cheapest_change_comes_first() -> None:
     """A smaller micro-batch where that is enough, and the largest that is; adapters where nothing else is."""
     one = planned("sft", micro_batch=16)
