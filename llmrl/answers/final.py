@@ -28,7 +28,8 @@ TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 OF_ITS_OWN = "".join(f"(?<!{word} )" for word in ("this", "that", "these", "other", "each", "every", "any", "an"))
 PHRASE = re.compile(
     rf"(?:(?<![A-Za-z]){OF_ITS_OWN}ans(?:wers?)?(?![A-Za-z])|(?:correct|right|best) (?:option|choice))"
-    r"(?: (?:to|of|for) [^.\n]{0,80}?)?[*_]{0,3}\s{0,3}(?:(?:is|are|(?:would|must|should|will) be)\b|[:=])[:*_]{0,4}"
+    r"(?: (?:to|of|for) [^.\n]{0,80}?)?[*_]{0,3}\s{0,3}"
+    r"(?:(?<![A-Za-z])(?:is|are|(?:would|must|should|will) be)\b|[:=])[:*_]{0,4}"
     r"(?: (?:therefore|thus|simply|exactly|indeed|clearly|just|approximately|equal to|given by|letter)\b){0,2}"
     r"\s*(?:\\[\[(]\s*)?|^[#*_ ]{1,9}(?:final )?answer[*_ ]{0,3}\n\s*",
     re.IGNORECASE | re.MULTILINE,

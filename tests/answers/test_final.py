@@ -41,6 +41,8 @@ from llmrl.answers.final import KINDS, ends_marked, final, finals, gold
         ("The answer is 72.", "72"),
         ("the final answer is: **72**", "72"),
         ("The answer to the question is 7.5. Well!", "7.5"),
+        ("The answer to this sum is 7.5.", "7.5"),
+        ("The answer for Paris is 2.", "2"),
         ("**Answer:** 72", "72"),
         ("**Final Answer**: $72$", "72"),
         ("Answer:\n72", "72"),
