@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -42,28 +42,55 @@ def generate(
     """The model's answers to each prompt, `batch` at once, in the order of the prompts. The options are those of
     transformers' `generate`; `counted` is told how many more answers there are.
     """
-    from transformers import GenerationConfig
-
     texts = [tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True) for prompt in prompts]
     # Prompts of like length share a batch, so that little is computed for padding.
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     found: list[list[Answer]] = [[] for _ in texts]
-    each, ends = options.get("num_return_sequences", 1), ends_of(model, tokenizer)
+    each, ends = options.pop("num_return_sequences", 1), ends_of(model, tokenizer)
     size, options = max(1, batch // each), {"eos_token_id": ends} | options
-    options |= decoded_by(engine, model, GenerationConfig(**options))
     for start in range(0, len(order), size):
         indices = order[start : start + size]
         inputs = tokenizer([texts[index] for index in indices], add_special_tokens=False, **PADDED).to(model.device)
-        tokens = model.generate(**inputs, **options)
-        completions = tokens[:, inputs["input_ids"].shape[1] :].tolist()  # (prompts x samples, new tokens)
-        for place, completion in enumerate(completions):
+        asked = [prompt for prompt in range(len(indices)) for _ in range(each)]
+        completions = completed(model, inputs, asked, engine, **options)
+        for prompt, completion in zip(asked, completions, strict=True):
             said = up_to_end(completion, ends)
             ended = said[-1] in ends
             length = len(said) - ended
             text = tokenizer.decode(completion[:length], skip_special_tokens=True)
-            found[indices[place // each]].append(Answer(text, length, ended, repetition(completion[:length])))
+            found[indices[prompt]].append(Answer(text, length, ended, repetition(completion[:length])))
         counted(len(completions))
     return found
+
+
+def completed(
+    model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], asked: Sequence[int], engine: str, **options: Any
+) -> list[list[int]]:
+    """The new tokens of one completion after another; `asked` has the prompt of each, a row of the inputs. The options
+    are those of transformers' `generate`.
+
+    Where transformers decodes, a prompt that is asked for several is read once, but for its last token, whatever they
+    are: https://huggingface.co/docs/transformers/kv_cache, on continuing from a cache. For short answers on a CPU that
+    is most of the work.
+    """
+    import torch
+    from transformers import DynamicCache, GenerationConfig
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    config = options.get("generation_config") or GenerationConfig(**options)
+    options |= decoded_by(engine, model, config)
+    rows = torch.tensor(asked, device=model.device)
+    cache = DynamicCache(config=model.config)
+    # Of others, as of linear attention, not everything can be selected by rows.
+    selectable = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
+    shared = len(rows) > len(inputs["input_ids"]) and inputs["attention_mask"].sum(-1).min() > 1
+    if shared and selectable and simple(config) and "custom_generate" not in options:
+        before = {name: values[:, :-1] for name, values in inputs.items()}
+        model.generate(**before, past_key_values=cache, max_new_tokens=1, do_sample=False)  # that one is not kept
+        cache.batch_select_indices(rows)
+        options["past_key_values"] = cache
+    tokens = model.generate(**{name: values[rows] for name, values in inputs.items()}, **options)
+    return tokens[:, inputs["input_ids"].shape[1] :].tolist()
 
 
 def repetition(tokens: Sequence[int], n: int = 4) -> float:
@@ -150,15 +177,19 @@ def decoded_by(engine: str, model: PreTrainedModel, asked: GenerationConfig) -> 
     """What has `generate` decode by an engine, transformers' own or cuda_graphs (llmrl/answers/decoding.py). By its own
     in any case where several beams are asked for or a cache of some kind, and where matrices are in 4 bit.
     """
-    from transformers.generation import GenerationMode
-
-    simple = asked.get_generation_mode() in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
-    own_cache = asked.cache_implementation or asked.use_cache is False
-    if engine != "cuda_graphs" or not simple or own_cache or any(map(in_4_bit, model.modules())):
+    if engine != "cuda_graphs" or not simple(asked) or any(map(in_4_bit, model.modules())):
         return {}
     from llmrl.answers import decoding
 
     return {"custom_generate": decoding.decode}
+
+
+def simple(asked: GenerationConfig) -> bool:
+    """Whether a token is drawn after the other, with the cache that transformers has by itself."""
+    from transformers.generation import GenerationMode
+
+    one_by_one = asked.get_generation_mode() in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
+    return one_by_one and not asked.cache_implementation and asked.use_cache is not False
 
 
 def rollout(precision: str, engine: str, prompts: Prompts, trainer: GRPOTrainer) -> dict[str, Any]:
@@ -169,12 +200,12 @@ def rollout(precision: str, engine: str, prompts: Prompts, trainer: GRPOTrainer)
     """
     tokenizer, asked = trainer.processing_class, {"add_generation_prompt": True, "return_dict": True}
     prompt_ids = tokenizer.apply_chat_template(prompts, **asked)["input_ids"]
-    inputs = tokenizer.pad({"input_ids": prompt_ids}, pad_to_multiple_of=trainer.pad_to_multiple_of, **PADDED)
-    inputs = inputs.to(trainer.accelerator.device)
-    model, sampling = trainer.model, trainer.generation_config
-    with answering(model, precision):
-        tokens = model.generate(**inputs, generation_config=sampling, **decoded_by(engine, model, sampling))
-    completions = tokens[:, inputs["input_ids"].shape[1] :].tolist()  # (prompts, new tokens)
+    places = {prompt: place for place, prompt in enumerate(dict.fromkeys(map(tuple, prompt_ids)))}
+    asked_once: dict[str, Any] = {"input_ids": [list(prompt) for prompt in places]}
+    inputs = tokenizer.pad(asked_once, pad_to_multiple_of=trainer.pad_to_multiple_of, **PADDED)
+    inputs, rows = inputs.to(trainer.accelerator.device), [places[tuple(prompt)] for prompt in prompt_ids]
+    with answering(trainer.model, precision):
+        completions = completed(trainer.model, inputs, rows, engine, generation_config=trainer.generation_config)
     completion_ids = [up_to_end(one, trainer.eos_token_ids) for one in completions]
     return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": None}
 

@@ -51,8 +51,9 @@ def make_base(source: str, out: Path, switches: dict[str, Any] | None = None) ->
     sampling, changes = generation_config(source, text_config, tokenizer)
     left_out = ""
     if causal:
-        for file in sorted(Path(source).glob("*.safetensors*")):
-            shutil.copyfile(file, out / file.name)
+        for kind in ("*.safetensors", "*.safetensors.index.json"):  # no more: `dvc add` leaves a file of that beginning
+            for file in Path(source).glob(kind):
+                shutil.copyfile(file, out / file.name)
     else:
         left_out = f", {write_text_model(source, out, tokenizer)}"
         config = text_config = json.loads((out / "config.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,8 +74,8 @@ def answers(run: Run, tables: Sequence[pa.Table], counting: rows.Counting) -> pa
 
 def scored(run: Run, folder: str, texts: list[str], counted: Callable[[int], None]) -> list[float]:
     """The score of each text by the reward model in a folder, in their order, as TRL's GRPOTrainer asks a judge: padded
-    at the right, no special tokens but those of the chat template, as many at once as a device holds in training;
-    `counted` is told how many more there are.
+    at the right, no special tokens but those of the chat template, as many at once as a device holds in training; equal
+    ones are scored once. `counted` is told how many more there are.
     """
     import torch
 
@@ -82,15 +83,16 @@ def scored(run: Run, folder: str, texts: list[str], counted: Callable[[int], Non
     model = loading.load_classifier(folder, own.seed, run.asked).to(machine.kind).eval()
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     padded: dict[str, Any] = {"padding": True, "padding_side": "right", "return_tensors": "pt"}
-    # Texts of like length share a batch, so that little is computed for padding.
-    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-    found, dtype = [0.0] * len(texts), getattr(torch, DTYPES[machine.precision])
+    # Policies that learned the same say the same. Texts of like length share a batch: little is computed for padding.
+    copies = Counter(texts)
+    order = sorted(copies, key=len)
+    found: dict[str, float] = {}
+    dtype = getattr(torch, DTYPES[machine.precision])
     with torch.inference_mode(), torch.autocast(machine.kind, dtype, enabled=dtype != torch.float32):
         for start in range(0, len(order), own.micro_batch):
-            indices = order[start : start + own.micro_batch]
-            inputs = tokenizer([texts[index] for index in indices], add_special_tokens=False, **padded)
+            some = order[start : start + own.micro_batch]
+            inputs = tokenizer(some, add_special_tokens=False, **padded)
             scores = model(**inputs.to(machine.kind), use_cache=False).logits[:, 0]  # (texts, 1)
-            for index, score in zip(indices, scores.float().tolist(), strict=True):
-                found[index] = score
-            counted(len(indices))
-    return found
+            found |= zip(some, scores.float().tolist(), strict=True)
+            counted(sum(copies[text] for text in some))
+    return [found[text] for text in texts]

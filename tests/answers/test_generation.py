@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from small import LORA, QUESTION, TINY, made
 
-from llmrl.answers.generation import answering, ends_of, generate
+from llmrl.answers.generation import answering, completed, ends_of, generate
 from llmrl.models.loading import load_policy, load_tokenizer
 
 PUBLISHED = {"repetition_penalty": 1.5, "no_repeat_ngram_size": 2, "min_p": 0.3, "suppress_tokens": [*range(5, 400)]}
@@ -59,3 +60,41 @@ def test_what_ends_a_turn(other: int | list[int] | None) -> None:
                 ((answer,),) = generate(policy, tokenizer, [QUESTION], 1, max_new_tokens=5, do_sample=False)
             ended = last in expected
             assert (ended, 0 if ended else 5) == (answer.ended, answer.tokens)
+
+
+NARROW = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8}
+NARROW |= {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "eos_token_id": 1}
+LINEAR = {"layer_types": ["linear_attention", "full_attention"], "num_experts": 0, "decoder_sparse_step": 1}
+LINEAR |= {f"linear_{name}": 8 for name in ("key_head_dim", "value_head_dim")}
+LINEAR |= {f"linear_num_{name}_heads": 2 for name in ("key", "value")}
+KINDS = {
+    "llama": ({}, True),
+    "gemma3_text": ({"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 4}, True),
+    "qwen3_next": (LINEAR, False),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ways", [{"do_sample": False}, {"do_sample": True, "top_k": 0}], ids=["greedy", "sampled"])
+def test_what_several_answers_have_in_common_is_read_once(kind: str, ways: dict, monkeypatch) -> None:
+    """Of a model whose cache can be divided by rows; the answers of each are those of transformers by itself."""
+    more, divided = KINDS[kind]
+    torch.manual_seed(0)
+    policy = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(kind, **NARROW, **more))
+    policy = policy.eval()
+    lengths, asked = torch.tensor([9, 4, 7]), [0, 0, 0, 1, 2, 2]
+    mask = (torch.arange(9) >= 9 - lengths[:, None]).long()  # padded at the left
+    inputs = {"input_ids": torch.randint(2, 64, (3, 9)) * mask, "attention_mask": mask}
+    options = {"max_new_tokens": 6, **ways}
+    torch.manual_seed(1)
+    expected = policy.generate(**{name: values[asked] for name, values in inputs.items()}, **options)[:, 9:]
+    read: list[int] = []
+    computed = policy.forward
+    monkeypatch.setattr(
+        policy, "forward", lambda *given, **named: read.append(named["input_ids"].numel()) or computed(*given, **named)
+    )
+    torch.manual_seed(1)
+    found = completed(policy, inputs, asked, "transformers", **options)
+
+    assert expected.tolist() == found
+    assert read[:2] == ([3 * 8, 6] if divided else [6 * 9, 6])

@@ -192,9 +192,9 @@ def test_spaces_before_punctuation(source: Path, tmp_path: Path) -> None:
 
 def test_what_made_it_lies_beside_it(source: Path, project: Path, python, change) -> None:
     """The settings, every file that it was made of; no more, so that it is the same bytes anywhere. What another
-    pipeline recorded of its model, and notes beside it, are not taken for its files.
+    pipeline recorded of its model, what `dvc add` did of its weights, and notes beside it, are not taken for its files.
     """
-    for name in ("provenance.json", "training.json", "notes.txt", "LICENSE"):
+    for name in ("provenance.json", "training.json", "notes.txt", "LICENSE", "model.safetensors.dvc"):
         (source / name).write_text('{"settings": {}}')
     shutil.copytree(source, project / "models/raw", dirs_exist_ok=True)
     change("model.source", "raw")
@@ -206,6 +206,7 @@ def test_what_made_it_lies_beside_it(source: Path, project: Path, python, change
     assert {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in TINY.iterdir()} == made["inputs"]
     assert {"settings", "inputs"} == set(made)
     assert not (project / "models/base/training.json").exists()
+    assert not (project / "models/base/model.safetensors.dvc").exists()
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

@@ -70,3 +70,14 @@ def test_every_answer_of_every_policy_is_scored(judge: str, tmp_path: Path, monk
         assert expected == pytest.approx([scored["greedy"], *scored["sampled"]], abs=1e-5)
     means = mean_scores(table)
     assert {row["policy"]: sum(row["sampled"]) / 2 for row in table.to_pylist()} == pytest.approx(means)
+
+
+def test_what_is_said_often_is_scored_once(judge: str, tmp_path: Path) -> None:
+    """A score of each text, and all of them are counted."""
+    run = small.run(tmp_path, small.settings("reward", {"init": small.TINY, "micro_batch": 1}), [])
+    counted: list[int] = []
+    one, other, *others = scoring.scored(run, judge, ["1 + 1", "2", "1 + 1", "2", "1 + 1"], counted.append)
+
+    assert [2, 3] == counted
+    assert [one, other, one] == others
+    assert one != other
