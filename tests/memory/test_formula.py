@@ -288,7 +288,8 @@ def asked(text: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_answering(tmp_path: Path, precision: str, prompt: int, engine: str) -> None:
     """While a policy answers, alone, no more bytes live than the formula says, or hardly more: with its weights, cast
-    for half precision, whether the first pass over long prompts takes most or the last token.
+    for half precision, whether the first pass over long prompts takes most or the last token. Greedy answers are to as
+    many prompts at once as there are answers.
     """
     torch.manual_seed(1)
     values = SMALL | {"vocab_size": 2_000, "hidden_size": 256, "intermediate_size": 1024}
@@ -296,14 +297,14 @@ def test_answering(tmp_path: Path, precision: str, prompt: int, engine: str) -> 
     chosen = settings("grpo", {"max_prompt_length": prompt})
     protocol = replace(chosen.answers, samples=8, batch=32, max_new_tokens=24)
     texts = [number * "7" for number in (prompt // 2 - 5, prompt - 5)]  # of which one is padded
-    prompts = [{"prompt": asked(text), "solution": None, "extra": None} for text in texts * 4]
+    prompts = [{"prompt": asked(text), "solution": None, "extra": None} for text in texts * 16]
     run = small.run(tmp_path, replace(chosen, answers=protocol), prompts, answers=precision)
     run = replace(run, hardware=replace(run.hardware, engine=engine))
     policy = run.policy(str(tmp_path))
     loaded = sum(weights.nbytes for weights in policy.parameters())
     there = SimpleNamespace(**vars(run), policy=lambda _: policy)
     with Live(*policy.parameters()) as live:
-        held_out.measure(there, str(tmp_path), "policy", run.eval_rows.add_column("row", [*range(8)]))
+        held_out.measure(there, str(tmp_path), "policy", run.eval_rows.add_column("row", [*range(32)]))
     planned = Planned(Shape.of(values), run.settings, "fp32", answers=precision, engine=engine)
     expected = formula.moments(planned)["answering"]
 
