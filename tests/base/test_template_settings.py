@@ -154,7 +154,7 @@ def test_practice(tmp_path: Path, plain: Any, made: str) -> None:
 
     assert [prompt] == trainer._tokenize_prompts([QUESTION])[0]
     assert [prompt] == trainer.rollout_func([QUESTION], trainer)["prompt_ids"]
-    assert prompt == practised[0]
+    assert prompt == practised[0] + practised[1]  # all but its last token for both completions at once, then that
     assert begun == [token for token in judged[0] if token != run.tokenizer.pad_token_id][: len(begun)]
     assert run.tokenizer.decode(prompt) in sample.text(trainer, run.tokenizer)
 
@@ -171,7 +171,7 @@ def test_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: Any, ma
     else:
         held_out.measure(run, made, "policy", run.eval_rows.select([0]).add_column("row", [0]))
 
-    assert tokens(plain, QUESTION, True, **OFF) == given[0]
+    assert tokens(plain, QUESTION, True, **OFF) == (given[0] + given[1] if judging else given[0])
 
 
 def test_base_of_base_is_the_same(made: str, tmp_path: Path) -> None:
